@@ -1,0 +1,1 @@
+"""Reads a model's Markdown into a tree of this package's own nodes."""
