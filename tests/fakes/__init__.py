@@ -1,0 +1,1 @@
+"""Servers that play the outside world on the loopback interface."""
