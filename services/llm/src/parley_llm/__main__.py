@@ -1,0 +1,44 @@
+"""The command `parley-llm`: reads the settings and runs the service."""
+
+import argparse
+import os
+from importlib.metadata import version
+
+from parley_common.boot import Runtime, add_settings_arguments, answer_questions, load_or_exit, run
+from parley_common.settings import Loaded, load
+
+from parley_llm.config import LLMSettings
+from parley_llm.env import OVERRIDES, section_from_env
+from parley_llm.server import LLMService
+from parley_llm.servicer import SERVICE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    installed = version("parley-llm")
+    parser = argparse.ArgumentParser(prog="parley-llm", description="One door to every OpenAI-compatible model.")
+    add_settings_arguments(parser, installed)
+    parsed = parser.parse_args(arguments)
+
+    def load_settings() -> Loaded[LLMSettings]:
+        return load(
+            LLMSettings,
+            section="llm",
+            env=os.environ,
+            from_env=section_from_env,
+            overrides=OVERRIDES,
+            config=parsed.config,
+        )
+
+    if answer_questions(parsed, LLMSettings, load_settings):
+        return 0
+    settings = load_or_exit(load_settings).settings
+
+    def build(runtime: Runtime) -> LLMService:
+        return LLMService(settings, runtime)
+
+    return run("llm", installed, settings, settings.ops_port, build, grpc_services=(SERVICE,))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

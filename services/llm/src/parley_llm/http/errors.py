@@ -1,0 +1,38 @@
+"""Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`, in an answer or inside a stream."""
+
+import math
+
+from parley_llm.errors import LLMError
+from parley_llm.jsontext import dump
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def error_body(error: LLMError, request_id: str) -> bytes:
+    """Return the JSON of an error; `code` is the stable reason in lower case."""
+    inner = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.metadata.get("upstream_code") or error.reason.lower(),
+        "reason": error.reason,
+        "request_id": request_id,
+    }
+    upstream_request_id = error.metadata.get("upstream_request_id")
+    if upstream_request_id:
+        inner["upstream_request_id"] = upstream_request_id
+    return dump({"error": inner}).encode()
+
+
+def error_headers(error: LLMError) -> Headers:
+    """Return the headers that tell clients whether and when to come again.
+
+    OpenAI's clients obey `x-should-retry` and `retry-after-ms`.
+    """
+    headers: Headers = []
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
+        headers.append((b"retry-after-ms", b"%d" % math.ceil(error.retry_after_s * 1000)))
+    if not error.retryable:
+        headers.append((b"x-should-retry", b"false"))
+    return headers

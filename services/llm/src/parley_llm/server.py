@@ -1,0 +1,108 @@
+"""Wiring: makes the running service from the settings, starts and stops both fronts."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+import grpc.aio
+from parley.llm.v1 import llm_service_pb2_grpc
+from parley_common.boot import Runtime, StartError
+from parley_common.grpc_server import bind_port, create_server
+from parley_common.http_server import HTTPServer
+from starlette.routing import BaseRoute
+
+from parley_llm.catalog import Catalog
+from parley_llm.completions import Completions
+from parley_llm.config import LLMSettings
+from parley_llm.http.app import HTTPApp
+from parley_llm.http.protocol import DecliningProtocol
+from parley_llm.metrics import LLMMetrics
+from parley_llm.routing import Routing, build_routing
+from parley_llm.servicer import SERVICE, LLMServicer
+
+LAST_WORDS_S = 0.5
+
+
+class LLMService:
+    """The service as a process runs it: `start`, serve, `stop`."""
+
+    routes: tuple[BaseRoute, ...] = ()
+
+    def __init__(self, settings: LLMSettings, runtime: Runtime, env: Mapping[str, str] = os.environ) -> None:
+        """Build everything; nothing listens yet. Raises StartError when a proxy or CA file is unusable."""
+        self._settings = settings
+        self._runtime = runtime
+        try:
+            routing = build_routing(settings, env)
+        except (ValueError, OSError) as exc:
+            raise StartError(f"an upstream's proxy or ca_file can't be used: {exc}") from exc
+        metrics = LLMMetrics(runtime.metrics.registry)
+        tracer = runtime.telemetry.tracer
+        self.completions = Completions(routing, metrics, tracer)
+        catalog = Catalog(self.completions)
+        self._app = HTTPApp(
+            self.completions,
+            catalog,
+            prefix=settings.http_prefix,
+            keep_alive_s=settings.keep_alive,
+            max_body=settings.max_body,
+        )
+        self._servicer = LLMServicer(self.completions, catalog)
+        self._grpc: grpc.aio.Server | None = None
+        self._http: HTTPServer | None = None
+        self.grpc_port = 0
+
+    @property
+    def http_port(self) -> int:
+        """The port of the HTTP front in use."""
+        return self._http.port if self._http else 0
+
+    @property
+    def _routing(self) -> Routing:
+        return self.completions.routing
+
+    async def start(self) -> None:
+        """Bind both ports and begin to serve. Raises BindError."""
+        settings = self._settings
+        longest = max(model.timeouts.total for model in settings.models.values())
+        self._http = HTTPServer(
+            self._app, settings.host, settings.http_port, http=DecliningProtocol, grace_s=LAST_WORDS_S
+        )
+        self._grpc = create_server(
+            self._runtime.metrics,
+            self._runtime.telemetry.tracer,
+            self._runtime.health,
+            services=(SERVICE,),
+            domain="parley.llm",
+            longest_call_s=longest,
+        )
+        llm_service_pb2_grpc.add_LLMServiceServicer_to_server(self._servicer, self._grpc)
+        self.grpc_port = bind_port(self._grpc, settings.host, settings.grpc_port)
+        await self._grpc.start()
+        await self._http.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, let those in work end within the grace time, then cut what is left and close."""
+        self.completions.draining = True
+        await self.completions.inflight.wait_idle(grace_s)
+        await asyncio.gather(self._stop_grpc(), self._stop_http())
+        self._routing.close()
+
+    def addresses(self) -> Mapping[str, str]:
+        """Return the addresses in use, and what stands behind them, for the log."""
+        return {
+            "grpc": f"{self._settings.host}:{self.grpc_port}",
+            "http": f"{self._settings.host}:{self.http_port}{self._settings.http_prefix}/v1",
+            "upstreams": ", ".join(
+                f"{name} (demo answers, no model)" if upstream.preset.provider == "parley_demo" else name
+                for name, upstream in self._routing.upstreams.items()
+            ),
+        }
+
+    async def _stop_grpc(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop(LAST_WORDS_S)
+
+    async def _stop_http(self) -> None:
+        if self._http is not None:
+            await self._http.stop()

@@ -1,0 +1,141 @@
+"""A chat completion stream that has begun: its chunks, its time limits, its end."""
+
+import asyncio
+from typing import Any
+
+from parley_llm.errors import DeadlineExceededError, DrainingError, LLMError, UpstreamError
+from parley_llm.exchange import ChatCall
+from parley_llm.inflight import Inflight
+from parley_llm.recording import CallRecord
+from parley_llm.routing import Route, Target
+from parley_llm.upstream.connection import WireError
+from parley_llm.upstream.errors import error_from_exception
+from parley_llm.upstream.stream import StreamEvent, StreamJudge
+from parley_llm.upstream.transport import Incoming
+
+AFTERWORD_S = 2.0
+
+
+class ChatStream:
+    """An open stream. `read` until it returns None, and `close` in any case: closing stops the upstream."""
+
+    def __init__(
+        self,
+        call: ChatCall,
+        route: Route,
+        target: Target,
+        response: Incoming,
+        judge: StreamJudge,
+        events: list[StreamEvent],
+        deadline: float,
+        record: CallRecord,
+        inflight: Inflight,
+    ) -> None:
+        self._call = call
+        self._target = target
+        self._response = response
+        self._judge = judge
+        self._waiting: list[StreamEvent] = events
+        self._deadline = deadline
+        self._idle_s = route.timeouts.idle
+        self._record = record
+        self._text = 0
+        self._error: BaseException | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._last_chunk = self._loop.time()
+        self._inflight = inflight
+        inflight.opened(self)
+
+    async def read(self, patience_s: float) -> list[StreamEvent] | None:
+        """Return the next chunks, none of them when `patience_s` passed without, None after the last.
+
+        Raises LLMError when the stream breaks, stalls or runs out of time; nothing follows then.
+        """
+        if self._waiting:
+            events, self._waiting = self._waiting, []
+            return self._passed(events)
+        if self._judge.over:
+            return None
+        try:
+            return await self._next(patience_s)
+        except LLMError as error:
+            self._error = error
+            raise
+
+    def close(self) -> None:
+        """End the stream: the upstream is told to stop unless it had finished."""
+        if self._closed:
+            return
+        self._closed = True
+        self._inflight.closed(self)
+        finished = self._judge.over and self._error is None
+        self._response.close(finished=finished)
+        error = self._error or (None if finished else asyncio.CancelledError())
+        if isinstance(error, UpstreamError):
+            self._target.circuit.failed(self._loop.time())
+        judge = self._judge
+        self._record.answered(judge.response_id, judge.response_model, judge.finish_reasons.values())
+        self._record.end(error=error, usage=self._judge.usage, text=self._text)
+
+    def cut(self) -> None:
+        """End the stream with an error because the process stops."""
+        if self._judge.error is None and not self._judge.over:
+            self._judge.error = DrainingError("This process is stopping and could not wait for the end of the answer.")
+            self._response.close()
+
+    async def _next(self, patience_s: float) -> list[StreamEvent] | None:
+        patience_by = self._loop.time() + patience_s
+        while True:
+            if self._judge.error is not None:
+                raise self._judge.error
+            if self._judge.over:
+                return None
+            # A complete answer may only be missing its usage and `[DONE]`: nobody should wait long for these.
+            idle_s = min(self._idle_s, AFTERWORD_S) if self._judge.complete else self._idle_s
+            idle_by = self._last_chunk + idle_s
+            by = min(idle_by, self._deadline, patience_by)
+            try:
+                data = await self._response.next(by)
+            except TimeoutError as exc:
+                if self._judge.complete and self._loop.time() >= min(idle_by, self._deadline):
+                    events = self._judge.end()
+                else:
+                    self._check_limits(exc, idle_by)
+                    return []
+            except (WireError, OSError) as exc:
+                events = self._judge.end(cause=str(exc) or type(exc).__name__)
+            else:
+                events = self._judge.feed(data) if data else self._judge.end()
+            if events:
+                return self._passed(events)
+
+    def _check_limits(self, exc: TimeoutError, idle_by: float) -> None:
+        now = self._loop.time()
+        name = self._target.upstream.name
+        if now >= self._deadline:
+            raise DeadlineExceededError(
+                f"The answer of upstream {name!r} was not complete when the call's time was over.",
+                metadata={"upstream": name},
+            ) from exc
+        if now >= idle_by:
+            raise error_from_exception(name, exc, silent_for_s=self._idle_s) from exc
+
+    def _passed(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        self._last_chunk = self._loop.time()
+        if not self._call.wants_usage:
+            events = [event for event in events if not event.usage_only]
+        for event in events:
+            self._text += _text_length(event.chunk)
+        self._record.content(len(events))
+        return events
+
+
+def _text_length(chunk: dict[str, Any]) -> int:
+    """Return the length in bytes of a chunk's text, for estimating tokens when the upstream doesn't count them."""
+    length = 0
+    for choice in chunk["choices"]:
+        for value in choice["delta"].values():
+            if isinstance(value, str):
+                length += len(value.encode(errors="replace"))
+    return length

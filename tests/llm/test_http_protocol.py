@@ -1,0 +1,122 @@
+"""HTTP as bytes: offers to switch protocols are declined without losing the request, at any chunk border."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.fakes.openai_upstream import OpenAIUpstream, completion
+from tests.llm.conftest import Running
+
+BODY = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "héllo"}]}).encode()
+OFFER = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQB\r\n"
+)
+FIXED = OFFER + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKED = OFFER + b"Transfer-Encoding: chunked\r\n\r\n5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+    BODY[:5],
+    len(BODY) - 5,
+    BODY[5:],
+)
+PLAIN = FIXED.replace(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n", b"")
+
+
+async def send(service: Running, *pieces: bytes) -> list[tuple[int, bytes]]:
+    """Send bytes and return the answers (status, body) until the server has none left."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    answers = []
+    while True:
+        try:
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.5)).decode().lower()
+        except (TimeoutError, asyncio.IncompleteReadError):
+            break
+        length = int(head.split("content-length: ")[1].split("\r\n")[0])
+        answers.append((int(head.split()[1]), await reader.readexactly(length)))
+    writer.close()
+    return answers
+
+
+@pytest.mark.parametrize("request_bytes", [FIXED, CHUNKED], ids=["fixed", "chunked"])
+@pytest.mark.parametrize("size", [10_000, 40, 1], ids=["whole", "pieces", "bytes"])
+async def test_an_h2c_offer_keeps_its_body(
+    request_bytes: bytes, size: int, service: Running, upstream: OpenAIUpstream
+) -> None:
+    pieces = [request_bytes[at : at + size] for at in range(0, len(request_bytes), size)]
+    answers = await send(service, *pieces)
+    assert [code for code, _ in answers] == [200]
+    assert b"Hello!" in answers[0][1]
+    assert upstream.requests[0].json["messages"][0]["content"] == "héllo"
+
+
+async def test_requests_behind_an_offer_are_served_too(service: Running, upstream: OpenAIUpstream) -> None:
+    answers = await send(service, FIXED + CHUNKED + PLAIN)
+    assert [code for code, _ in answers] == [200, 200, 200]
+
+
+async def test_an_offer_without_body_is_served(service: Running) -> None:
+    get = OFFER.replace(b"POST /v1/chat/completions", b"GET /v1/models") + b"\r\n"
+    assert [code for code, _ in await send(service, get)] == [200]
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"CONNECT example.com:443 HTTP/1.1\r\nhost: x\r\n\r\n", b"\x16\x03\x01\x00\x01\r\n\r\n"]
+)
+async def test_what_is_not_a_request_is_refused(nonsense: bytes, service: Running) -> None:
+    assert [code for code, _ in await send(service, nonsense)] == [400]
+
+
+async def test_paths_methods_and_bodies_have_openai_style_errors(service: Running, upstream: OpenAIUpstream) -> None:
+    upstream.replies = [completion()]
+    http = service.http
+    cases = [
+        (await http.get("/nowhere"), 404, "UNKNOWN_URL"),
+        (await http.get("/v1/chat/completions"), 405, "METHOD_NOT_ALLOWED"),
+        (await post(service, b"{"), 400, "INVALID_REQUEST"),
+        (await post(service, b"[]"), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"model":"chat"}'), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"model":"chat","messages":[]}'), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"model":7,"messages":[{}]}'), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"stream":"yes","messages":[{}]}'), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"stream":true,"stream_options":7,"messages":[{}]}'), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"a":' + b"[" * 100_000), 400, "INVALID_REQUEST"),
+        (await post(service, b'{"model":"nope","messages":[{}]}'), 404, "MODEL_NOT_FOUND"),
+        (
+            await post(service, b'{"messages":[{"role":"user"}]}', {"x-parley-timeout-ms": "soon"}),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            await post(service, b'{"messages":[{"role":"user"}]}', {"x-parley-max-attempts": "0"}),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (await post(service, b'{"messages":[{}]}', {"x-parley-upstream": "other"}), 403, "PERMISSION_DENIED"),
+    ]
+    for response, code, reason in cases:
+        assert (response.status_code, response.json()["error"]["reason"]) == (code, reason), response.text
+        assert response.headers["x-parley-attempts"] == "0"
+        assert response.headers["x-request-id"]
+        assert set(response.json()["error"]) >= {"message", "type", "param", "code"}
+    assert not upstream.requests
+
+
+async def post(service: Running, body: bytes, headers: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
+    all_headers = {"content-type": "application/json", **(headers or {})}
+    return await service.http.post("/v1/chat/completions", content=body, headers=all_headers)
+
+
+async def test_a_body_beyond_the_limit_is_refused(service: Running) -> None:
+    response = await post(service, b" " * (33 * 1024 * 1024))
+    assert response.status_code == 413
+    assert response.json()["error"]["reason"] == "REQUEST_TOO_LARGE"
+
+
+async def test_the_callers_request_id_is_kept_when_harmless(service: Running) -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}]}'
+    assert (await post(service, body, {"x-request-id": "abc-1"})).headers["x-request-id"] == "abc-1"
+    assert (await post(service, body, {"x-request-id": 'a b"c'})).headers["x-request-id"] != 'a b"c'
