@@ -10,7 +10,11 @@ from parley_common.settings import Loaded, Port, ServiceSection, load
 from pydantic import Field
 
 SECTION = "formatter"
-_PORTS = {"PARLEY_FORMATTER_GRPC_PORT": "grpc_port", "PARLEY_FORMATTER_OPS_PORT": "ops_port"}
+_OVERRIDES = {
+    "PARLEY_HOST": "host",
+    "PARLEY_FORMATTER_GRPC_PORT": "grpc_port",
+    "PARLEY_FORMATTER_OPS_PORT": "ops_port",
+}
 
 
 class FormatterSettings(ServiceSection):
@@ -31,7 +35,7 @@ def load_settings(env: Mapping[str, str], config: str | None = None) -> Loaded[F
 
     Raises SettingsError with every mistake.
     """
-    return load(FormatterSettings, section=SECTION, env=env, from_env=_from_env, overrides=_PORTS, config=config)
+    return load(FormatterSettings, section=SECTION, env=env, from_env=_from_env, overrides=_OVERRIDES, config=config)
 
 
 def _from_env(_env: Mapping[str, str]) -> dict[str, Any]:

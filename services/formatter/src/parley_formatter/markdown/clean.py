@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-import regex # it ships no annotations
+import regex
 
 _THINK = re.compile(r"\s*<(think|thinking)>", re.IGNORECASE)
 # C0 and C1 controls except tab and newline, the bidirectional overrides and isolates that can make a text read

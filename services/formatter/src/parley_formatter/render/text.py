@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 
-import regex # it ships no annotations
+import regex
 
 _GRAPHEME = regex.compile(r"\X")
 _LINE_END = regex.compile(r"\n+")

@@ -1,0 +1,1 @@
+"""Parley's gateway: receives chat platforms' webhooks, queues durably, runs the conversation, delivers answers."""

@@ -1,0 +1,1 @@
+"""What every store guarantees, run against each backend."""

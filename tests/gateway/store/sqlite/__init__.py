@@ -1,0 +1,1 @@
+"""What is special about the SQLite store: files, lock, group commit, recovery, crashes, query plans."""
