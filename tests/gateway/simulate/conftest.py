@@ -1,0 +1,133 @@
+"""A whole gateway, its model and formatter replaced by stand-ins, beside the simulated platforms."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lark_oapi.ws import client as lark_client
+from opentelemetry.trace import NoOpTracer
+from parley_gateway.answering import Answering
+from parley_gateway.bots import Bot, Bots
+from parley_gateway.commands import Commands
+from parley_gateway.config import BotSettings
+from parley_gateway.delivery import Delivery
+from parley_gateway.dispatcher import Dispatcher
+from parley_gateway.metrics import GatewayMetrics
+from parley_gateway.pipeline import Pipeline
+from parley_gateway.platforms.base import BotContext, PlatformServices
+from parley_gateway.platforms.registry import create_platform
+from parley_gateway.simulate import SimulateOptions, run
+from parley_gateway.simulators.feishu.cloud import FeishuCloud
+from parley_gateway.simulators.server import create_app, running
+from parley_gateway.simulators.wechat.cloud import WeChatCloud
+from parley_gateway.store.base import StoreLimits
+from parley_gateway.store.sqlite.store import SqliteStore
+from parley_gateway.webhooks import Webhooks
+from parley_gateway.webhooks import create_app as create_webhook_app
+from prometheus_client import CollectorRegistry
+
+from tests.fakes.gateway_parts import FakeFormatter, FakeLLM
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_the_loop_of_lark_oapi() -> Iterator[None]:
+    """lark-oapi makes an event loop when it is imported outside one, and never closes it."""
+    yield
+    loop = lark_client.loop
+    if not loop.is_running():
+        loop.close()
+
+
+def feishu_bot(base_url: str, name: str = "team", **changes: Any) -> BotSettings:
+    """Return the settings of a Feishu bot that the simulator knows."""
+    section = {
+        "app_id": "cli_simulator",
+        "app_secret": "simulator-app-secret",
+        "encrypt_key": "an-encrypt-key",
+        "verification_token": "a-verification-token",
+        "base_url": base_url,
+    }
+    return BotSettings.model_validate(
+        {"name": name, "platform": "feishu", "locale": "en", "feishu": {**section, **changes}}
+    )
+
+
+def wechat_bot(base_url: str, name: str = "support", **changes: Any) -> BotSettings:
+    """Return the settings of a WeChat bot that the simulator knows."""
+    section = {
+        "app_id": "wx_simulator",
+        "app_secret": "simulator-app-secret",
+        "token": "a-token",
+        "encoding_aes_key": "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG",
+        "base_url": base_url,
+    }
+    section = {key: value for key, value in {**section, **changes}.items() if value is not None}
+    return BotSettings.model_validate({"name": name, "platform": "wechat", "locale": "en", "wechat": section})
+
+
+@dataclass
+class Stage:
+    """The simulators, and whatever gateways a test runs beside them."""
+
+    simulator: str
+    feishu: FeishuCloud
+    wechat: WeChatCloud
+    data: Path
+    llm: FakeLLM = field(default_factory=FakeLLM)
+    formatter: FakeFormatter = field(default_factory=FakeFormatter)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> str:
+        """Everything that `simulate` wrote."""
+        return "\n".join(self.lines)
+
+    async def simulate(self, bots: list[BotSettings], **options: Any) -> int:
+        """Run the command; return its exit code."""
+        chosen = SimulateOptions(**{"platform": "feishu", "text": "hi", "timeout_s": 20.0, **options})
+        return await run(chosen, bots, write=self.lines.append)
+
+    @asynccontextmanager
+    async def gateway(self, *settings: BotSettings) -> AsyncIterator[str]:
+        """Run a gateway with these bots; yields its address."""
+        async with AsyncExitStack() as stack:
+            store = SqliteStore(self.data / "parley.db", StoreLimits())
+            await store.open()
+            stack.push_async_callback(store.close)
+            metrics, tracer = GatewayMetrics(CollectorRegistry()), NoOpTracer()
+            bots = Bots([Bot(each, self._platform(each, store)) for each in settings])
+            for bot in bots:
+                stack.push_async_callback(bot.platform.close)
+            pipeline = Pipeline(
+                store,
+                bots,
+                Answering(store, self.formatter, self.llm, metrics, time.time),
+                Commands(store),
+                Delivery(store, time.time),
+                metrics,
+                tracer,
+                time.time,
+                max_attempts=3,
+            )
+            dispatcher = Dispatcher(store, pipeline.process, owner="one", lanes=8, lease_s=5.0, clock=time.time)
+            dispatcher.start()
+            stack.push_async_callback(dispatcher.stop, 1.0)
+            webhooks = Webhooks(bots, store, metrics, tracer, time.time)
+            yield await stack.enter_async_context(running(create_webhook_app(webhooks, max_body_bytes=100_000)))
+
+    @staticmethod
+    def _platform(settings: BotSettings, store: SqliteStore) -> Any:
+        context = BotContext(settings.name, settings.locale)
+        services = PlatformServices(context, store, store, time.time, lambda *_: None)
+        return create_platform(settings.platform, settings.platform_settings, services)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    feishu, wechat = FeishuCloud(), WeChatCloud()
+    async with running(create_app(wechat, feishu)) as address:
+        yield Stage(address, feishu, wechat, tmp_path)
