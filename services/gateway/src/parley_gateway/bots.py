@@ -1,0 +1,50 @@
+"""The bots of this process: settings, platform and language together, found by platform and name."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from parley_gateway.config import BotSettings
+from parley_gateway.messages import InboundMessage
+from parley_gateway.platforms.base import Platform
+from parley_gateway.sentences import Sentences, sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """One bot."""
+
+    settings: BotSettings
+    platform: Platform
+
+    @property
+    def label(self) -> str:
+        """The platform's name as metrics show it."""
+        return self.platform.name
+
+    @property
+    def sentences(self) -> Sentences:
+        """What the gateway says in the bot's language."""
+        return sentences(self.settings.locale)
+
+    def allows(self, message: InboundMessage) -> bool:
+        """Tell whether this user and chat may use the bot."""
+        allow = self.settings.allow
+        return (not allow.users or message.sender in allow.users) and (
+            not allow.chats or message.conversation.chat in allow.chats
+        )
+
+
+class Bots:
+    """All bots by (platform, name)."""
+
+    def __init__(self, bots: Sequence[Bot]) -> None:
+        """Index the bots."""
+        self._bots = {(bot.settings.platform, bot.settings.name): bot for bot in bots}
+
+    def find(self, platform: str, name: str) -> Bot | None:
+        """Return a bot, None when there is no such."""
+        return self._bots.get((platform, name))
+
+    def __iter__(self) -> Iterator[Bot]:
+        """Iterate over all bots."""
+        return iter(self._bots.values())

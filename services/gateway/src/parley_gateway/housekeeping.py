@@ -1,0 +1,82 @@
+"""What the gateway does by the clock: expire, clean the store, measure the queue, try the bots' credentials."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from parley_gateway.bots import Bot, Bots
+from parley_gateway.errors import DeliveryError, StoreUnavailableError
+from parley_gateway.metrics import GatewayMetrics
+from parley_gateway.store.base import Store
+
+EXPIRE_EVERY_S = 1.0
+MEASURE_EVERY_S = 2.0
+CLEAN_EVERY_S = 60.0
+CREDENTIALS_EVERY_S = 3600.0
+
+log = structlog.get_logger("parley.housekeeping")
+
+
+class Housekeeping:
+    """Runs the periodic tasks of one process."""
+
+    def __init__(self, store: Store, bots: Bots, metrics: GatewayMetrics, clock: Callable[[], float]) -> None:
+        """Take the collaborators."""
+        self._store = store
+        self._bots = bots
+        self._metrics = metrics
+        self._clock = clock
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        plan = [
+            (EXPIRE_EVERY_S, self._expire),
+            (MEASURE_EVERY_S, self._measure),
+            (CLEAN_EVERY_S, self._clean),
+            (CREDENTIALS_EVERY_S, self._check_credentials),
+        ]
+        self._tasks = [asyncio.create_task(self._repeat(every_s, job), name=job.__name__) for every_s, job in plan]
+
+    async def stop(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _repeat(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await job()
+            except StoreUnavailableError as exc:
+                log.warning("store_unavailable", error=str(exc))
+            await asyncio.sleep(every_s)
+
+    async def _expire(self) -> None:
+        expired = await self._store.expire(now=self._clock())
+        if expired:
+            self._metrics.dead.labels("expired").inc(expired)
+            log.warning("expired", messages=expired)
+
+    async def _measure(self) -> None:
+        stats = await self._store.stats(now=self._clock())
+        self._metrics.queue_depth.set(stats.depth)
+        self._metrics.queue_leased.set(stats.leased)
+        self._metrics.queue_oldest.set(stats.oldest_age_s)
+
+    async def _clean(self) -> None:
+        await self._store.clean(now=self._clock())
+
+    async def _check_credentials(self) -> None:
+        await asyncio.gather(*(self._check_bot(bot) for bot in self._bots))
+
+    async def _check_bot(self, bot: Bot) -> None:
+        gauge = self._metrics.credentials_ok.labels(bot.label, bot.settings.name)
+        try:
+            await bot.platform.check_credentials()
+        except DeliveryError as exc:
+            gauge.set(0)
+            log.error("credentials_failed", platform=bot.label, bot=bot.settings.name, error=str(exc))
+        else:
+            gauge.set(1)

@@ -1,0 +1,146 @@
+"""The gateway as a process: everything built, started and stopped in order."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+
+from parley_common.boot import Runtime, StartError
+from parley_common.grpc_client import create_channel
+from parley_common.http_server import HTTPServer
+from starlette.routing import BaseRoute
+
+from parley_gateway.answering import Answering
+from parley_gateway.bots import Bot, Bots
+from parley_gateway.clients.formatter import RETRIED, FormatterClient
+from parley_gateway.clients.llm import LLMClient
+from parley_gateway.commands import Commands
+from parley_gateway.config import BotSettings, GatewaySettings
+from parley_gateway.delivery import Delivery
+from parley_gateway.dispatcher import Dispatcher
+from parley_gateway.errors import StoreError, StoreLockedError, StoreUnavailableError
+from parley_gateway.housekeeping import Housekeeping
+from parley_gateway.metrics import GatewayMetrics
+from parley_gateway.pipeline import Pipeline
+from parley_gateway.platforms.base import BotContext, PlatformServices
+from parley_gateway.platforms.registry import create_platform
+from parley_gateway.store.base import Store, StoreLimits
+from parley_gateway.store.open import open_store
+from parley_gateway.webhooks import Webhooks, create_app
+
+
+class GatewayService:
+    """Builds the gateway's parts and runs them."""
+
+    routes: tuple[BaseRoute, ...] = ()
+
+    def __init__(self, settings: GatewaySettings, runtime: Runtime) -> None:
+        """Build everything that needs no running loop."""
+        self._settings = settings
+        self._runtime = runtime
+        self._metrics = GatewayMetrics(runtime.metrics.registry)
+        self._owner = uuid.uuid4().hex
+        self._stopping: asyncio.Task[None] | None = None
+        limits = StoreLimits(
+            queue_messages=settings.queue_messages,
+            lane_messages=settings.lane_messages,
+            history_ttl_s=settings.history_ttl,
+        )
+        self._store: Store = open_store(settings.store, limits)
+        self._bots = Bots([self._build_bot(bot) for bot in settings.bots])
+
+    async def start(self) -> None:
+        """Open the store, connect, listen. Raises StartError, BindError."""
+        settings, runtime = self._settings, self._runtime
+        try:
+            await self._store.open()
+        except StoreError as exc:
+            code = 2 if isinstance(exc, StoreLockedError) else 1
+            raise StartError(f"gateway.store: {exc}", code) from exc
+        tracer, metrics = runtime.telemetry.tracer, runtime.metrics
+        self._channels = [
+            create_channel(settings.formatter.target, metrics, tracer, retried=RETRIED),
+            create_channel(settings.llm.target, metrics, tracer),
+        ]
+        formatter = FormatterClient(self._channels[0], timeout_s=settings.formatter.timeout)
+        key = settings.llm.key.get_secret_value() if settings.llm.key else None
+        llm = LLMClient(self._channels[1], key=key, timeout_s=settings.llm.timeout)
+        pipeline = Pipeline(
+            self._store,
+            self._bots,
+            Answering(self._store, formatter, llm, self._metrics, time.time),
+            Commands(self._store),
+            Delivery(self._store, time.time),
+            self._metrics,
+            tracer,
+            time.time,
+            max_attempts=settings.max_attempts,
+        )
+        self._dispatcher = Dispatcher(
+            self._store,
+            pipeline.process,
+            owner=self._owner,
+            lanes=settings.parallel_lanes,
+            lease_s=settings.lease,
+            clock=time.time,
+        )
+        self._housekeeping = Housekeeping(self._store, self._bots, self._metrics, time.time)
+        webhooks = Webhooks(self._bots, self._store, self._metrics, tracer, time.time)
+        app = create_app(webhooks, max_body_bytes=settings.max_body_bytes)
+        self._http = HTTPServer(app, settings.host, settings.http_port, grace_s=settings.shutdown.grace)
+        await self._http.start()
+        self._dispatcher.start()
+        self._housekeeping.start()
+        runtime.health.add_check(self._store_ready)
+        runtime.health.on_drain(self._dispatcher.stop_claiming)
+
+    async def stop(self, grace_s: float) -> None:
+        """Finish or hand over the work at hand, answer held requests, close everything.
+
+        Called again with 0 while it is at it, it stops waiting.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(grace_s), name="stop")
+        elif grace_s <= 0:
+            self._http.hurry()
+            self._dispatcher.hurry()
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace_s: float) -> None:
+        await asyncio.gather(self._http.stop(), self._dispatcher.stop(grace_s))
+        await self._housekeeping.stop()
+        for bot in self._bots:
+            await bot.platform.close()
+        for channel in self._channels:
+            await channel.close()
+        await self._store.close()
+
+    def addresses(self) -> Mapping[str, str]:
+        """Return where the webhooks are."""
+        return {"http": f"{self._settings.host}:{self._http.port}"}
+
+    def _build_bot(self, settings: BotSettings) -> Bot:
+        services = PlatformServices(
+            context=BotContext(settings.name, settings.locale, Commands(self._store).names),
+            kept=self._store,
+            cache=self._store,
+            clock=time.time,
+            on_call=lambda api, outcome, error_type: self._metrics.delivery_attempts.labels(
+                settings.platform, api, outcome, error_type
+            ).inc(),
+            on_event=lambda report: self._metrics.report(settings.platform, settings.name, report),
+        )
+        try:
+            platform = create_platform(settings.platform, settings.platform_settings, services)
+        except (ImportError, AttributeError, OSError) as exc:
+            raise StartError(
+                f"gateway.bots: {settings.name}: platform {settings.platform} can't be loaded: {exc}"
+            ) from exc
+        return Bot(settings, platform)
+
+    async def _store_ready(self) -> str | None:
+        try:
+            await self._store.ping()
+        except StoreUnavailableError as exc:
+            return f"store: {exc}"
+        return None
