@@ -8,6 +8,7 @@ A second signal ends the wait at once.
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -154,6 +155,8 @@ async def _live(runtime: Runtime, settings: ServiceSection, ops_port: int, build
             await service.start()
             await ops.start()
             await runtime.health.started()
+            # What start-up made stays: the collector needn't look at it again and again.
+            gc.freeze()
             log.info("started", **service.addresses(), ops=f"{settings.host}:{ops.port}")
             await signals.first.wait()
             log.info("stopping", drain_s=settings.shutdown.drain, grace_s=settings.shutdown.grace)

@@ -57,6 +57,10 @@ class HTTPServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Whoever stands in front of us is not asked who the client is: nothing here depends on it.
+            proxy_headers=False,
+            # Longer than clients' pools keep idle connections, so that they don't meet a closed one.
+            timeout_keep_alive=75,
             backlog=2048,
             timeout_graceful_shutdown=max(1, round(grace_s)),
         )

@@ -11,6 +11,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Tracer
 
 FLUSH_LIMIT_S = 3.0
@@ -39,8 +40,11 @@ def create_telemetry(service: str, version: str, env: Mapping[str, str]) -> Tele
     """Build the provider; spans go nowhere unless an OTLP endpoint is set."""
     name = env.get("OTEL_SERVICE_NAME") or f"parley-{service}"
     resource = Resource.create({"service.name": name, "service.version": version})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    if env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+    exports = bool(env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    # Without an exporter nothing is recorded, which costs a fraction; ids are still made for logs and for the services
+    # behind this one.
+    provider = TracerProvider(resource=resource, sampler=None if exports else ALWAYS_OFF, shutdown_on_exit=False)
+    if exports:
         # The annotation wants strings; gRPC reads this option only as an integer.
         exporter = OTLPSpanExporter(channel_options=(("grpc.enable_http_proxy", 0),))  # type: ignore[arg-type]
         provider.add_span_processor(BatchSpanProcessor(exporter))
