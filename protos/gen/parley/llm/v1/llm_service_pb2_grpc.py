@@ -28,7 +28,7 @@ if _version_not_supported:
 class LLMServiceStub(object):
     """Opens one door to every configured model: base path, keys, retries, limits.
 
-    Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-app`,
+    Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-timeout-ms`,
     `x-parley-max-attempts`, `x-parley-upstream`, `traceparent`. The call's deadline is clipped over all attempts
     and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`, `x-parley-model` and
     `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a further try makes
@@ -61,7 +61,7 @@ class LLMServiceStub(object):
 class LLMServiceServicer(object):
     """Opens one door to every configured model: base path, keys, retries, limits.
 
-    Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-app`,
+    Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-timeout-ms`,
     `x-parley-max-attempts`, `x-parley-upstream`, `traceparent`. The call's deadline is clipped over all attempts
     and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`, `x-parley-model` and
     `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a further try makes
@@ -118,7 +118,7 @@ def add_LLMServiceServicer_to_server(servicer, server):
 class LLMService(object):
     """Opens one door to every configured model: base path, keys, retries, limits.
 
-    Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-app`,
+    Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-timeout-ms`,
     `x-parley-max-attempts`, `x-parley-upstream`, `traceparent`. The call's deadline is clipped over all attempts
     and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`, `x-parley-model` and
     `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a further try makes
