@@ -115,8 +115,8 @@ class Answering:
     async def _read(
         self, bot: Bot, item: QueuedMessage, messages: tuple[PromptMessage, ...], written: "_Written", request_id: str
     ) -> None:
-        session = bot.platform.open_reply(item.message, item.reply_state)
         shows = bot.platform.capabilities["streaming"].support is Support.DONE
+        session = bot.platform.open_reply(item.message, item.reply_state) if shows else None
         stream = self._llm.stream(
             messages,
             model=bot.settings.model,
@@ -131,7 +131,7 @@ class Answering:
                 match event:
                     case AnswerDelta(text):
                         written.add(text)
-                        if shows:
+                        if session is not None:
                             await session.update(written.text)
                     case AnswerReset():
                         written.clear()

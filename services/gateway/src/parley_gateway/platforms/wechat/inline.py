@@ -138,7 +138,7 @@ class InlineReplies:
         if menu_id not in ("", OLDEST) or arrival.message.text.casefold() not in FETCH_WORDS:
             return None
         pending = await self._kept.pending(arrival.conversation) if inline else ()
-        if arrival.message.message_id in pending:
+        if arrival.message.message_id in pending or await self._is_answered(arrival):
             return None  # Typed when there was nothing to read: it became a question, and this is its redelivery.
         part = await self._claim(arrival, None)
         if part is not None:
@@ -194,6 +194,10 @@ class InlineReplies:
     def _link_after(self, part: ClaimedPart) -> str:
         following = part.index + 2
         return self._say.link_to_part(part.answer_id, following, part.total) if following <= part.total else ""
+
+    async def _is_answered(self, arrival: Arrival) -> bool:
+        own = await self._kept.wait_answer(arrival.conversation, arrival.message.message_id, timeout_s=0)
+        return own is not None
 
     async def _is_coming(self, message: InboundMessage) -> bool:
         """Tell whether a message is still going to be answered; commands and notices always are."""

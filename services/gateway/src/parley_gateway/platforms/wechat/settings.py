@@ -1,21 +1,15 @@
 """What a WeChat Official Account bot can be told."""
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from parley_common.settings import Section
 from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 
+from parley_gateway.platforms.options import ProxyURL, Secret, address_like
 from parley_gateway.platforms.wechat.texts import MAX_BYTES, MAX_CHARS, fits
 
 Encryption = Literal["safe", "compat", "plain"]
 Reply = Literal["push", "inline", "auto"]
-
-
-def _not_empty(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().strip():
-        raise ValueError("must not be empty: set it, or leave the option out where it is optional")
-    return value
 
 
 def _aes_key(value: SecretStr) -> SecretStr:
@@ -25,27 +19,12 @@ def _aes_key(value: SecretStr) -> SecretStr:
     return value
 
 
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be a URL such as https://api.weixin.qq.com")
-    return value.rstrip("/")
-
-
-def _proxy_url(value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise ValueError("must be an address such as http://proxy:3128")
-    return value
-
-
 def _short_text(value: str) -> str:
     if not fits(value):
         raise ValueError(f"must be at most {MAX_BYTES} bytes and {MAX_CHARS} characters, or WeChat refuses it")
     return value
 
 
-Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 AesKey = Annotated[SecretStr, AfterValidator(_aes_key)]
 
 
@@ -76,10 +55,10 @@ class WeChatSettings(Section):
             "Default: auto with app_secret, else inline."
         ),
     )
-    base_url: Annotated[str, AfterValidator(_http_url)] = Field(
+    base_url: Annotated[str, address_like("https://api.weixin.qq.com")] = Field(
         "https://api.weixin.qq.com", description="Where WeChat's API is."
     )
-    proxy: Annotated[str, AfterValidator(_proxy_url)] = Field(
+    proxy: ProxyURL = Field(
         "",
         description="HTTP proxy for calls to WeChat; empty means HTTPS_PROXY and NO_PROXY. Loopback needs none.",
         repr=False,
