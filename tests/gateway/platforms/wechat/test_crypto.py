@@ -9,9 +9,11 @@ from parley_gateway.errors import DecryptError
 from parley_gateway.platforms.wechat.crypto import decrypt, encrypt, sign, signature_matches
 from parley_gateway.simulators.wechat import crypto as independent
 
+from tests.gateway.platforms.wechat import vectors
 from tests.gateway.platforms.wechat.vectors import (
     AES_KEY,
     APP_ID,
+    CORP_ID,
     NONCE,
     OFFICIAL_APP_ID,
     OFFICIAL_KEY,
@@ -22,6 +24,9 @@ from tests.gateway.platforms.wechat.vectors import (
     W4,
     W6A,
     W6B,
+    W7A,
+    W7B,
+    W8,
     W9,
     Vector,
 )
@@ -33,6 +38,9 @@ VECTORS = [
     pytest.param(W4, OFFICIAL, id="W4"),
     pytest.param(W6A, OWN, id="W6a"),
     pytest.param(W6B, OWN, id="W6b"),
+    pytest.param(W7A, (TOKEN, AES_KEY, CORP_ID), id="W7a"),
+    pytest.param(W7B, (TOKEN, AES_KEY, CORP_ID), id="W7b"),
+    pytest.param(W8, (TOKEN, AES_KEY, ""), id="W8"),
     pytest.param(W9, OWN, id="W9"),
 ]
 
@@ -48,6 +56,15 @@ VECTORS = [
 def test_plain_signature(token: str, timestamp: str, nonce: str, signature: str) -> None:
     assert sign(token, timestamp, nonce) == signature
     assert independent.sign(token, timestamp, nonce) == signature
+
+
+def test_published_sample_of_wecom() -> None:
+    signature = sign(vectors.W5_TOKEN, vectors.W5_TIMESTAMP, vectors.W5_NONCE, vectors.W5_ENCRYPTED)
+    assert signature == vectors.W5_SIGNATURE
+    text, _ = decrypt(vectors.W5_ENCRYPTED, [vectors.W5_KEY], vectors.W5_CORP_ID)
+    assert "<Content><![CDATA[hello]]></Content>" in text
+    assert "<MsgId>4561255354251345929</MsgId>" in text
+    assert independent.decrypt(vectors.W5_ENCRYPTED, vectors.W5_KEY, vectors.W5_CORP_ID) == text
 
 
 @pytest.mark.parametrize(("vector", "account"), VECTORS)

@@ -83,3 +83,59 @@ W9 = Vector(
     "<FromUserName><![CDATA[gh_abcdef012345]]></FromUserName><CreateTime>1700000001</CreateTime>"
     "<MsgType><![CDATA[text]]></MsgType><Content><![CDATA[ok]]></Content></xml>",
 )
+
+
+# WeCom (corporate WeChat) encrypts the same way, with the CorpID (in AI bots: nothing) in the AppID's place.
+CORP_ID = "ww0123456789abcdef"
+W7A = Vector(
+    timestamp="1700000000",
+    nonce="1320562132",
+    signature="e2fa4d5b00ac53aa91c0985ff724f89f4aeb213c",
+    encrypted=("Q3stYC6hdFzMh9T8HCvyDH0IHJENRtL8kKsqSYgg4gBeiTpo2e8dLmRRhxdna5yMVu0s4RoCX7iZ4LGYqVDhtA=="),
+    plaintext=("1616140317555161061"),
+)
+W7B = Vector(
+    timestamp="1700000000",
+    nonce="1320562132",
+    signature="990378dbde7ff643c36e2133a1d798c91494bcd6",
+    encrypted=(
+        "Q3stYC6hdFzMh9T8HCvyDCZ7WOd3U4cBL73YIObrV8QJMN/i1RjeCaKj/niyiyheFhtFqO/hvTi8kGSqr0WG6KlYqj9yPfInfC3z"
+        "PAHTIUAzt1J9mimvViMYJssjX032w0DEzDKTAH6kMtrnXrvT7yTu9z8nSXCjUs1yp4H0N0y1TndwWta1LQrgked0nBKy5MBGzvBX"
+        "Bo1t+aovkAS0zxMgF3CnByfNQs0dJ9uBnsSusTv5o9vxYhUq7h0+gInSmDnKCRQwlUXf9rW5dj4qNjnKPLf+4fqGOxgQnQVrHeOm"
+        "AY/l3Q+Vb2qqCv53AD0bq+4LivmLr3ZL3MbVOsMmh9GAC3rp50sEehiFrfPEjVCvqGAWyQ7gnwWaCzSxt7xeYJRpm5qZPdxNQarL"
+        "0tzOYTl0rd/33oplvK1Wu+Tfj4Y="
+    ),
+    plaintext=(
+        "<xml><ToUserName><![CDATA[ww0123456789abcdef]]></ToUserName><FromUserName><![CDATA[zhangsan]]></From"
+        "UserName><CreateTime>1700000000</CreateTime><MsgType><![CDATA[text]]></MsgType><Content><![CDATA[hi]"
+        "]></Content><MsgId>1234567890123456</MsgId><AgentID>1000002</AgentID></xml>"
+    ),
+)
+W8 = Vector(
+    timestamp="1700000000",
+    nonce="1320562132",
+    signature="0a5cb918e0133465f1dd283003db37f6a0ffce6f",
+    encrypted=(
+        "Q3stYC6hdFzMh9T8HCvyDF4+ILhSc6w7kog1uB+t1mHp4ZhApTpc75Dh7uAxxopjeqiAJzYQjc8CkHVdu3kNu+2wUPN5vKoqrh15"
+        "VFl5Ml954ey4JR12vP0npw7LsBSK4bUNEjsQz0mHPrdwlYuh8sy8jQISkgdiBhsDKsRvS5DMHkvUr/uXdNai1ZziES2dciyug05Z"
+        "6EUyOaPdkyNliRGLSVSt0HQDSjV+eFEst1dZqPRkMDA3rvNcxEd4VKzy"
+    ),
+    plaintext=(
+        '{"msgid":"MSGID-1","aibotid":"AIBOT-1","chattype":"single","from":{"userid":"zhangsan"},"response_ur'
+        'l":"RESPONSEURL","msgtype":"text","text":{"content":"hello robot"}}'
+    ),
+)
+
+# WeCom documentation, "Encryption and decryption", sample of a text message.
+W5_TOKEN = "QDG6eK"
+W5_KEY = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
+W5_CORP_ID = "wx5823bf96d3bd56c7"
+W5_TIMESTAMP, W5_NONCE = "1409659813", "1372623149"
+W5_SIGNATURE = "477715d11cdb4164915debcba66cb864d751f3e6"
+W5_ENCRYPTED = (
+    "RypEvHKD8QQKFhvQ6QleEB4J58tiPdvo+rtK1I9qca6aM/wvqnLSV5zEPeusUiX5L5X/0lWfrf0QADHHhGd3QczcdCUpj911L3vg"
+    "3W/sYYvuJTs3TUUkSUXxaccAS0qhxchrRYt66wiSpGLYL42aM6A8dTT+6k4aSknmPj48kzJs8qLjvd4Xgpue06DOdnLxAUHzM6+k"
+    "DZ+HMZfJYuR+LtwGc2hgf5gsijff0ekUNXZiqATP7PF5mZxZ3Izoun1s4zG4LUMnvw2r+KqCKIw+3IQH03v+BCA9nMELNqbSf6ti"
+    "WSrXJB3LAVGUcallcrw8V2t9EL4EhzJWrQUax5wLVMNS0+rUPA3k22Ncx4XXZS9o0MBH27Bo6BpNelZpS+/uh9KsNlY6bHCmJU9p"
+    "8g7m3fVKn28H3KDYA5Pl/T8Z1ptDAVe0lXdQ2YoyyH2uyPIGHBZZIs2pDBS8R07+qN+E7Q=="
+)

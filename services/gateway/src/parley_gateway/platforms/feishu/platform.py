@@ -35,7 +35,7 @@ from parley_gateway.platforms.feishu.payloads import (
 )
 from parley_gateway.platforms.feishu.send import FeishuReply
 from parley_gateway.platforms.feishu.settings import FeishuSettings
-from parley_gateway.platforms.feishu.token import fetch_token, shared_token
+from parley_gateway.platforms.feishu.token import shared_token
 from parley_gateway.platforms.feishu.webhook import WebhookKeys, challenge_of, open_event
 from parley_gateway.store.base import AcceptOutcome, Receipt
 
@@ -78,8 +78,8 @@ class FeishuPlatform:
         )
         self._client = create_client(settings, services.environ)
         self._calls = HTTPCalls(self._client, services.on_call)
-        token = shared_token(settings, self._calls, services.cache, clock=services.clock)
-        self._api = FeishuAPI(self._calls, token)
+        self._token = shared_token(settings, self._calls, services.cache, clock=services.clock)
+        self._api = FeishuAPI(self._calls, self._token)
         self._own_id = shared_open_id(settings, self._api, services.cache, clock=services.clock)
 
     async def handle(self, request: RawRequest) -> Handled:
@@ -112,7 +112,7 @@ class FeishuPlatform:
 
     async def check_credentials(self) -> None:
         """Ask Feishu for an access token, whatever the cache holds. Raises DeliveryError that says what to change."""
-        await fetch_token(self._settings, self._calls)
+        await self._token.make()
 
     async def close(self) -> None:
         """Close the connections."""
