@@ -5,10 +5,13 @@
 Each column doubles the size; a column much more than twice the one before it, at the larger sizes, is a bug.
 """
 
+import datetime
+import platform
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from parley_formatter.render.registry import DIALECTS
 from parley_formatter.render.reply import ReplyFormatter, ReplyOptions
@@ -57,11 +60,20 @@ CASES: dict[str, Callable[[int], str]] = {
 }
 
 
-def main(largest: int = 160_000) -> None:
-    """Print seconds of processor time per case, dialect and size."""
+def main(largest: int = 16_000) -> None:
+    """Measure seconds of processor time for each case, dialect and size; print and save them."""
     formatter = ReplyFormatter()
-    sizes = [largest // 8, largest // 4, largest // 2, largest]
-    print(f"{'case':<28}{'dialect':<13}" + "".join(f"{size:>10,}" for size in sizes))
+    sizes = [largest // 4, largest // 2, largest]
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    lines = [
+        f"# Hostile answers, {today}",
+        "",
+        "`benchmarks/formatter_hostile.py`: seconds of processor time by size in characters. Twice the text should",
+        f"take twice the time. Python {platform.python_version()}.",
+        "",
+        "| case | dialect | " + " | ".join(f"{size:,}" for size in sizes) + " |",
+        "|---|---|" + "--:|" * len(sizes),
+    ]
     for name, make in CASES.items():
         for dialect in DIALECTS.values():
             seconds = []
@@ -70,8 +82,11 @@ def main(largest: int = 160_000) -> None:
                 start = time.process_time()
                 formatter.format(text, ReplyOptions(dialect, dialect.limits))
                 seconds.append(time.process_time() - start)
-            print(f"{name:<28}{dialect.name:<13}" + "".join(f"{value:>10.3f}" for value in seconds), flush=True)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
+            lines.append(f"| {name} | {dialect.name} | " + " | ".join(f"{value:.3f}" for value in seconds) + " |")
+    lines += ["", f"Peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB.", ""]
+    report = "\n".join(lines)
+    print(report)
+    (Path(__file__).parent / "results" / f"{today}-formatter-hostile.md").write_text(report, encoding="utf-8")
 
 
 if __name__ == "__main__":

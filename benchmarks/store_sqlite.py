@@ -1,14 +1,13 @@
 """Measures the SQLite store: durable accepts with group commit, and leasing from a long queue.
 
-Run it with `python benchmarks/store_sqlite.py`; it takes less than 30 seconds and, with `--save`, writes a dated file
-to `benchmarks/results/`. Each comparison is made in the same run and on the same disk:
+Run it with `python benchmarks/store_sqlite.py`; it takes less than 30 seconds and writes a dated file to
+`benchmarks/results/`. Each comparison is made in the same run and on the same disk:
 
 - accepts: 64 tasks accept messages, once with group commit and once with one commit for each call. The latter is what a
   connection in a thread of its own gives without grouping (as aiosqlite does), with a single hand-over to the thread.
 - leases: lease and complete with 100 and with 100,000 queued messages. Without a full scan they cost about the same.
 """
 
-import argparse
 import asyncio
 import datetime
 import os
@@ -142,19 +141,14 @@ def report(lines: list[str], seconds: float) -> str:
 
 
 def main() -> None:
-    """Measure, print, and save when asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/<date>-store-sqlite.md")
-    options = parser.parse_args()
+    """Measure, print and save."""
     began = time.perf_counter()
     lines = asyncio.run(measure())
     text = report(lines, time.perf_counter() - began)
     print(text)
-    if options.save:
-        today = datetime.datetime.now(tz=datetime.UTC).date()
-        target = Path(__file__).parent / "results" / f"{today}-store-sqlite.md"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(text)
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    target = Path(__file__).parent / "results" / f"{today}-store-sqlite.md"
+    target.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
