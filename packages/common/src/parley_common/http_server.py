@@ -92,3 +92,6 @@ class HTTPServer:
         """Stop waiting for the requests in work."""
         self._server.should_exit = True
         self._server.force_exit = True
+        # From Python 3.12 on a server isn't closed before its last connection is.
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
