@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley_common.errors import error_from_rpc
 
 from tests.common.echo import SERVICE, begin_call, responses_of
+from tests.fakes.mounted_files import MountedFiles
 from tests.fakes.otlp_receiver import dead_port, otlp_receiver
 
 SECRET = "hunter2-hunter2"
@@ -209,6 +210,37 @@ async def test_a_second_signal_cuts_the_wait(tmp_path: Path, when: str) -> None:
             assert time.monotonic() - cut < PROMPT_S
     assert "stopping_at_once" in process.events
     assert process.events[-1] == "stopped"
+
+
+async def test_settings_change_while_the_process_runs(tmp_path: Path) -> None:
+    secrets = MountedFiles(tmp_path / "secrets", key=SECRET)
+    option = f"key: '${{file:{secrets.path('key')}}}'"
+    async with _running(f"{{{option}}}", tmp_path) as process:
+        started = await process.line("started")
+        other = f"{SECRET}-other"
+        secrets.update(key=other)
+        reloaded = await process.line("service_reloaded")
+        assert (reloaded["key"], reloaded["was"]) == ("[secret]", "[secret]")
+        await process.line("settings_reloaded")
+
+        _config(f"{{{option}, refuses: out of order}}", tmp_path)
+        assert (await process.line("settings_refused"))["problems"] == ["out of order"]
+        _config(f"{{{option}, log_level: debug, ops_port: 1, shutdown: {{drain: 0s, grace: 7s}}}}", tmp_path)
+        assert (await process.line("settings_need_restart"))["options"] == ["formatter.ops_port"]
+        await process.line("settings_reloaded")
+        secrets.update(key=SECRET)
+        await process.line("service_reloaded_in_detail")
+        process.signal(signal.SIGHUP)
+        await process.line("settings_unchanged")
+
+        metrics = (await _ops(started, "/metrics")).text
+        process.signal()
+        assert await process.end() == (0, "")
+    assert 'parley_config_reload_total{outcome="ok"} 4.0' in metrics
+    assert 'parley_config_reload_total{outcome="error"} 1.0' in metrics
+    assert "parley_config_last_reload_success_timestamp_seconds 1." in metrics
+    (stopping,) = [line for line in process.lines if line["event"] == "stopping"]
+    assert stopping["grace_s"] == 7.0
 
 
 async def test_a_dead_collector_does_not_change_the_end(tmp_path: Path) -> None:

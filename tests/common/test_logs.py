@@ -11,7 +11,7 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from parley_common.boot import secrets_in
-from parley_common.logs import configure_logs
+from parley_common.logs import KEPT_GENERATIONS, configure_logs
 from pydantic import SecretStr
 
 from tests.common.sections import Hashed, Settings, Upstream
@@ -168,6 +168,31 @@ def test_a_secret_within_another_leaves_no_rest(configured: Configure) -> None:
     structlog.get_logger("ours").info("x", value="abcdef-ghijkl")
 
     assert lines()[0]["value"] == "[secret]"
+
+
+def test_secrets_and_level_follow_the_settings() -> None:
+    stream = io.StringIO()
+    logs = configure_logs("test", "1.2.3", "warning", secrets=[SECRET], stream=stream)
+
+    logs.hide(["another-secret"])
+    logging.getLogger("foreign").warning("%s another-secret", SECRET)
+    logging.getLogger("foreign").info("left out")
+    logs.set_level("info")
+    logging.getLogger("foreign").info("heard")
+    logging.getLogger("httpx").info("too chatty")
+
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["[secret] [secret]", "heard"]
+
+
+def test_the_oldest_of_many_secrets_are_forgotten() -> None:
+    stream = io.StringIO()
+    logs = configure_logs("test", "1.2.3", "info", secrets=["secret-of-old"], stream=stream)
+
+    for number in range(KEPT_GENERATIONS):
+        logs.hide([f"secret-{number:03}", "secret-that-stays"])
+    logging.getLogger("foreign").info("secret-of-old secret-000 secret-that-stays")
+
+    assert json.loads(stream.getvalue())["event"] == "secret-of-old [secret] [secret]"
 
 
 def test_short_secrets_do_not_blank_ordinary_words(configured: Configure) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import structlog
 from parley_common.boot import Runtime, StartError, add_settings_arguments, answer_questions, load_or_exit, run
 from parley_common.grpc_server import bind_port, create_server
+from parley_common.reload import ReloadError, Reloading
 from parley_common.settings import Loaded, Port, ServiceSection, load
 from pydantic import SecretStr
 from starlette.routing import BaseRoute
@@ -48,6 +49,13 @@ class Tiny:
         await self._server.start()
         log.info("service_started", key=self._settings.key.get_secret_value())
 
+    async def reload(self, settings: TinySettings) -> None:
+        if settings.refuses:
+            raise ReloadError(settings.refuses)
+        log.info("service_reloaded", key=settings.key.get_secret_value(), was=self._settings.key.get_secret_value())
+        log.debug("service_reloaded_in_detail")
+        self._settings = settings
+
     async def stop(self, grace_s: float) -> None:
         log.info("service_stops", grace_s=grace_s)
         await self._server.stop(grace_s)
@@ -77,9 +85,16 @@ def main() -> int:
 
     if answer_questions(arguments, TinySettings, load_settings):
         return 0
-    settings = load_or_exit(load_settings).settings
+    loaded: Loaded[TinySettings] = load_or_exit(load_settings)
+    settings = loaded.settings
     return run(
-        "tiny", "1.2.3", settings, settings.ops_port, lambda runtime: Tiny(settings, runtime), grpc_services=(SERVICE,)
+        "tiny",
+        "1.2.3",
+        settings,
+        settings.ops_port,
+        lambda runtime: Tiny(settings, runtime),
+        grpc_services=(SERVICE,),
+        reloading=Reloading(loaded, load_settings, frozenset({"key", "refuses"}), interval_s=0.1, settle_s=0.05),
     )
 
 

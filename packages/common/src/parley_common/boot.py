@@ -2,7 +2,7 @@
 
 Exit codes: 0 after an orderly stop, 1 when the service couldn't start, 2 when the settings are wrong.
 Stopping: not ready → wait `shutdown.drain` → the service ends its work within `shutdown.grace` → ops port → telemetry.
-A second signal ends the wait at once.
+A second signal ends the wait at once. Until the stop, settings that change are handed to the service (`reload`).
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,9 +24,10 @@ from pydantic import BaseModel, SecretStr
 from starlette.routing import BaseRoute
 
 from parley_common.http_server import BindError, HTTPServer
-from parley_common.logs import configure_logs
+from parley_common.logs import Logs, configure_logs
 from parley_common.metrics import ServiceMetrics
 from parley_common.ops import Health, create_ops_app
+from parley_common.reload import Reloader, Reloading
 from parley_common.settings import Loaded, ServiceSection, SettingsError
 from parley_common.settings_schema import settings_schema
 from parley_common.telemetry import Telemetry, create_telemetry
@@ -56,6 +57,12 @@ class Service(Protocol):
         """Refuse new work, finish what is in work within the time, then give up on it and close everything.
 
         Called again, with 0, while it runs when a second signal arrives.
+        """
+
+    async def reload(self, settings: Any) -> None:
+        """Use other settings from now on; what is in work goes on as it began.
+
+        Called only where `run` is given a `Reloading`. Raises ReloadError when nothing was changed.
         """
 
     def addresses(self) -> Mapping[str, str]:
@@ -125,14 +132,15 @@ def run(
     build: Callable[[Runtime], Service],
     *,
     grpc_services: tuple[str, ...] = (),
+    reloading: Reloading[Any] | None = None,
 ) -> int:
-    """Run a service until a signal; return the process's exit code."""
-    configure_logs(name, version, settings.log_level, secrets=secrets_in(settings))
+    """Run a service until a signal; return the process's exit code. With `reloading` its settings may change."""
+    logs = configure_logs(name, version, settings.log_level, secrets=secrets_in(settings))
     # The exposition would double with the time of creation of every series.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = ServiceMetrics(name, version, revision=os.environ.get("PARLEY_REVISION", ""))
     runtime = Runtime(metrics, Health(metrics, grpc_services), create_telemetry(name, version, os.environ))
-    return _run_loop(_live(runtime, settings, ops_port, build))
+    return _run_loop(_live(runtime, settings, ops_port, build, logs, reloading))
 
 
 def _run_loop(main: Coroutine[Any, Any, int]) -> int:
@@ -143,8 +151,16 @@ def _run_loop(main: Coroutine[Any, Any, int]) -> int:
     return uvloop.run(main)
 
 
-async def _live(runtime: Runtime, settings: ServiceSection, ops_port: int, build: Callable[[Runtime], Service]) -> int:
+async def _live(
+    runtime: Runtime,
+    settings: ServiceSection,
+    ops_port: int,
+    build: Callable[[Runtime], Service],
+    logs: Logs,
+    reloading: Reloading[Any] | None,
+) -> int:
     signals = _Signals()
+    reloader = Reloader(reloading, runtime.metrics) if reloading else None
     beat = asyncio.create_task(runtime.health.run(), name="heartbeat")
     try:
         async with AsyncExitStack() as stack:
@@ -158,7 +174,9 @@ async def _live(runtime: Runtime, settings: ServiceSection, ops_port: int, build
             # What start-up made stays: the collector needn't look at it again and again.
             gc.freeze()
             log.info("started", **service.addresses(), ops=f"{settings.host}:{ops.port}")
-            await signals.first.wait()
+            async with _reloading(reloader, service, logs):
+                await signals.first.wait()
+            settings = reloader.settings if reloader else settings
             log.info("stopping", drain_s=settings.shutdown.drain, grace_s=settings.shutdown.grace)
             await runtime.health.drain()
             with contextlib.suppress(TimeoutError):
@@ -173,6 +191,19 @@ async def _live(runtime: Runtime, settings: ServiceSection, ops_port: int, build
         beat.cancel()
         await asyncio.gather(beat, return_exceptions=True)
         await asyncio.to_thread(runtime.telemetry.close)
+
+
+def _reloading(reloader: Reloader[Any] | None, service: Service, logs: Logs) -> AbstractAsyncContextManager[None]:
+    """Return a block within which changed settings reach the logs and the service."""
+    if reloader is None:
+        return contextlib.nullcontext()
+
+    async def apply(settings: ServiceSection) -> None:
+        logs.hide(secrets_in(settings))
+        await service.reload(settings)
+        logs.set_level(settings.log_level)
+
+    return reloader.running(apply)
 
 
 async def _stop(service: Service, grace_s: float, signals: "_Signals") -> None:

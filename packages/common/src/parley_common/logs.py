@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterable, MutableMapping
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus
@@ -13,14 +14,33 @@ from opentelemetry import trace
 MIN_SECRET = 6
 """Shorter values are not searched for: they would blank out ordinary text."""
 
+KEPT_GENERATIONS = 20
+"""How many sets of secrets are hidden: those before the last change may still be in use by work begun earlier."""
+
+
+class Logs:
+    """The logs of this process, to be told when the settings change."""
+
+    def __init__(self, redacting: "_Redacting") -> None:
+        """`configure_logs` makes it."""
+        self._redacting = redacting
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Hide these secrets from now on, besides those hidden before."""
+        self._redacting.learn(secrets)
+
+    def set_level(self, level: str) -> None:
+        """Leave out what is less severe than `debug`, `info`, `warning` or `error`."""
+        root = logging.getLogger()
+        root.setLevel(level.upper())
+        for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn", "Lark"):
+            logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
+
 
 def configure_logs(
     service: str, version: str, level: str, *, secrets: Iterable[str] = (), stream: TextIO | None = None
-) -> None:
+) -> Logs:
     """Send structlog and standard logging through the same processors. Called once, when the process starts."""
-    known = {form for secret in secrets if len(secret) >= MIN_SECRET for form in _forms(secret)}
-    # The longest first, or a secret that contains another would be left in pieces.
-    hidden = sorted(known, key=len, reverse=True)
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -44,12 +64,13 @@ def configure_logs(
         ],
     )
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(_Redacting(formatter, hidden))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn", "Lark"):
-        logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
+    redacting = _Redacting(formatter)
+    handler.setFormatter(redacting)
+    logging.getLogger().handlers[:] = [handler]
+    logs = Logs(redacting)
+    logs.hide(secrets)
+    logs.set_level(level)
+    return logs
 
 
 def _forms(secret: str) -> set[str]:
@@ -62,14 +83,20 @@ def _forms(secret: str) -> set[str]:
 class _Redacting(logging.Formatter):
     """Replaces known secrets in the finished line, wherever they came from."""
 
-    def __init__(self, inner: logging.Formatter, secrets: list[str]) -> None:
+    def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
         self._inner = inner
-        self._secrets = secrets
+        self._generations: deque[set[str]] = deque(maxlen=KEPT_GENERATIONS)
+        self._hidden: list[str] = []
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        self._generations.append({form for secret in secrets if len(secret) >= MIN_SECRET for form in _forms(secret)})
+        # The longest first, or a secret that contains another would be left in pieces.
+        self._hidden = sorted(set().union(*self._generations), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         line = self._inner.format(record)
-        for secret in self._secrets:
+        for secret in self._hidden:
             line = line.replace(secret, "[secret]")
         return line
 

@@ -69,6 +69,17 @@ class ServiceMetrics:
         self.draining = Gauge("parley_draining", "1 while the service stops.", ("service",), registry=registry).labels(
             service
         )
+        self.config_reload = Counter(
+            "parley_config_reload_total",
+            "Changes of the settings' files: ok when they are in use, error when the settings before stay in use.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.config_reload_success = Gauge(
+            "parley_config_last_reload_success_timestamp_seconds",
+            "When settings were last loaded well, at the start or later, seconds since 1970.",
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "parley_event_loop_lag_seconds",
             "How late the event loop ran a timer.",
@@ -82,3 +93,6 @@ class ServiceMetrics:
             registry=registry,
         )
         self.draining.set(0)
+        for outcome in ("ok", "error"):
+            self.config_reload.labels(outcome)
+        self.config_reload_success.set_to_current_time()

@@ -6,7 +6,7 @@ with the option's path and what would be right; no message repeats a value, sinc
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -27,9 +27,10 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:-(.*))?", re.DOTALL)
 class SettingsError(Exception):
     """The settings can't be used; `problems` lists every mistake."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        """Keep the problems and make the message of all of them."""
+    def __init__(self, problems: list[Problem], files: Iterable[Path] = ()) -> None:
+        """Keep the problems and make the message of all of them; `files` were read, or should have been."""
         self.problems = problems
+        self.files = tuple(files)
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
@@ -87,6 +88,8 @@ class Loaded(Generic[T]):
     """Settings with where they came from."""
 
     settings: T
+    section: str
+    """The section's name, with which the paths of options begin."""
     source: str
     """The file's path, or `environment`."""
     files: tuple[Path, ...]
@@ -139,8 +142,8 @@ def load(
             if not any(_within(path, problem.path) for path in unresolved)
         ]
     if problems or settings is None:
-        raise SettingsError(sorted(problems, key=lambda problem: problem.path))
-    return Loaded(settings, source, tuple(files))
+        raise SettingsError(sorted(problems, key=lambda problem: problem.path), files)
+    return Loaded(settings, section, source, tuple(files))
 
 
 def _within(path: str, outer: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from parley_common.boot import add_settings_arguments, answer_questions, load_or_exit, run
+from parley_common.reload import Reloading
 from parley_common.settings import Loaded
 
 from parley_formatter import __version__
@@ -24,9 +25,11 @@ def main(argv: list[str] | None = None) -> int:
 
     if answer_questions(arguments, FormatterSettings, load):
         return 0
-    settings: FormatterSettings = load_or_exit(load).settings
+    loaded: Loaded[FormatterSettings] = load_or_exit(load)
+    settings = loaded.settings
     # The server is imported only to be run: checks and schemas need none of it.
-    from parley_formatter.server import SERVICE, FormatterService
+    from parley_formatter.prompts.library import prompt_files
+    from parley_formatter.server import APPLIES, SERVICE, FormatterService
 
     return run(
         "formatter",
@@ -35,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         settings.ops_port,
         lambda runtime: FormatterService(settings, runtime),
         grpc_services=(SERVICE,),
+        reloading=Reloading(loaded, load, APPLIES, also=lambda settings: prompt_files(settings.prompts_dir)),
     )
 
 

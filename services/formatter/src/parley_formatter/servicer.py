@@ -35,9 +35,11 @@ class FormatterServicer(formatter_service_pb2_grpc.FormatterServiceServicer):
         max_prompt_tokens: int,
         count: TokenCounter = estimate_tokens,
     ) -> None:
-        self._library = library
+        self.library = library
+        """The prompts in use; may be replaced at any time."""
         self._metrics = metrics
-        self._max_prompt_tokens = max_prompt_tokens
+        self.max_prompt_tokens = max_prompt_tokens
+        """The token budget of calls that set none; may be replaced at any time."""
         self._count = count
         self._formatter = ReplyFormatter()
 
@@ -45,7 +47,7 @@ class FormatterServicer(formatter_service_pb2_grpc.FormatterServiceServicer):
         self, request: formatter_service_pb2.BuildPromptRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> formatter_service_pb2.BuildPromptResponse:
         """Build the messages of a prompt."""
-        prompt = self._library.find(request.prompt_id, request.locale)
+        prompt = self.library.find(request.prompt_id, request.locale)
         with self._timed("build_prompt", NO_PLATFORM):
             try:
                 built = build_prompt(
@@ -53,7 +55,7 @@ class FormatterServicer(formatter_service_pb2_grpc.FormatterServiceServicer):
                     dict(request.variables),
                     [Turn(turn.question, turn.answer) for turn in request.history],
                     [part.text for part in request.parts],
-                    max_tokens=request.budget.max_tokens or self._max_prompt_tokens,
+                    max_tokens=request.budget.max_tokens or self.max_prompt_tokens,
                     locale=request.locale,
                     count=self._count,
                 )

@@ -26,6 +26,15 @@ class Bot:
         """What the gateway says in the bot's language."""
         return sentences(self.settings.locale)
 
+    def platform_fits(self, settings: BotSettings) -> bool:
+        """Tell whether a bot with these settings can use this bot's platform object."""
+        return (
+            self.settings.platform == settings.platform
+            and self.settings.name == settings.name
+            and self.settings.locale == settings.locale
+            and self.settings.platform_settings == settings.platform_settings
+        )
+
     def allows(self, message: InboundMessage) -> bool:
         """Tell whether this user and chat may use the bot."""
         allow = self.settings.allow
@@ -35,10 +44,14 @@ class Bot:
 
 
 class Bots:
-    """All bots by (platform, name)."""
+    """All bots by (platform, name). Who holds it sees the bots of the moment, all of one version of the settings."""
 
     def __init__(self, bots: Sequence[Bot]) -> None:
         """Index the bots."""
+        self.replace(bots)
+
+    def replace(self, bots: Sequence[Bot]) -> None:
+        """Put other bots in the place of all."""
         self._bots = {(bot.settings.platform, bot.settings.name): bot for bot in bots}
 
     def find(self, platform: str, name: str) -> Bot | None:
@@ -47,4 +60,4 @@ class Bots:
 
     def __iter__(self) -> Iterator[Bot]:
         """Iterate over all bots."""
-        return iter(self._bots.values())
+        return iter(tuple(self._bots.values()))

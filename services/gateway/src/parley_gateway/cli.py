@@ -11,6 +11,7 @@ from pathlib import Path
 from parley_common import __version__
 from parley_common.boot import StartError, add_settings_arguments, answer_questions, load_or_exit, run
 from parley_common.http_server import BindError
+from parley_common.reload import Reloading
 from parley_common.settings import DEFAULT_FILE, Loaded
 
 from parley_gateway.config import GatewaySettings, load_settings, settings_from_environment
@@ -19,6 +20,9 @@ DEVELOPMENT_FILE = "data/development.yaml"
 """Written by `make run` when no platform is set up; `simulate` and `simulator` find their bots there then."""
 
 SIMULATOR_PORT = 9100
+
+Load = Callable[[], Loaded[GatewaySettings]]
+"""Loads the settings again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if answer_questions(parsed, GatewaySettings, load):
         return 0
-    command: Callable[[argparse.Namespace, GatewaySettings], int] = parsed.run
-    return command(parsed, load_or_exit(load).settings)
+    loaded: Loaded[GatewaySettings] = load_or_exit(load)
+    command: Callable[[argparse.Namespace, Loaded[GatewaySettings], Load], int] = parsed.run
+    return command(parsed, loaded, load)
 
 
 def _development_file(command: str) -> str | None:
@@ -44,21 +49,25 @@ def _development_file(command: str) -> str | None:
     return DEVELOPMENT_FILE
 
 
-def _serve(_arguments: argparse.Namespace, settings: GatewaySettings) -> int:
+def _serve(_arguments: argparse.Namespace, loaded: Loaded[GatewaySettings], load: Load) -> int:
     # Imported here: the other commands need neither gRPC nor the store.
-    from parley_gateway.service import GatewayService
+    from parley_gateway.service import APPLIES, GatewayService
 
+    settings = loaded.settings
+    build = partial(GatewayService, settings)
+    reloading = Reloading(loaded, load, APPLIES)
     try:
-        return run("gateway", __version__, settings, settings.ops_port, partial(GatewayService, settings))
+        return run("gateway", __version__, settings, settings.ops_port, build, reloading=reloading)
     except StartError as exc:
         sys.stderr.write(f"{exc}\n")
         return exc.exit_code
 
 
-def _simulate(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
+def _simulate(arguments: argparse.Namespace, loaded: Loaded[GatewaySettings], _load: Load) -> int:
     from parley_gateway.simulate import SimulateOptions
     from parley_gateway.simulate import run as simulate
 
+    settings = loaded.settings
     options = SimulateOptions(
         platform=arguments.platform,
         text=arguments.text,
@@ -72,12 +81,14 @@ def _simulate(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
     return asyncio.run(simulate(options, settings.bots))
 
 
-def _simulator(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
+def _simulator(arguments: argparse.Namespace, loaded: Loaded[GatewaySettings], _load: Load) -> int:
     from parley_gateway.simulators.serve import serve_simulators
 
     try:
         asyncio.run(
-            serve_simulators(settings.bots, port=arguments.port, verified=not arguments.unverified, log_level="info")
+            serve_simulators(
+                loaded.settings.bots, port=arguments.port, verified=not arguments.unverified, log_level="info"
+            )
         )
     except BindError as exc:
         sys.stderr.write(f"{exc}\n")

@@ -1,7 +1,7 @@
 """What the gateway does by the clock: expire, clean the store, measure the queue, try the bots' credentials."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -27,7 +27,7 @@ class Housekeeping:
         self._bots = bots
         self._metrics = metrics
         self._clock = clock
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin."""
@@ -37,7 +37,16 @@ class Housekeeping:
             (CLEAN_EVERY_S, self._clean),
             (CREDENTIALS_EVERY_S, self._check_credentials),
         ]
-        self._tasks = [asyncio.create_task(self._repeat(every_s, job), name=job.__name__) for every_s, job in plan]
+        self._tasks = {asyncio.create_task(self._repeat(every_s, job), name=job.__name__) for every_s, job in plan}
+
+    def bots_changed(self, new: Sequence[Bot], gone: Sequence[Bot]) -> None:
+        """Try the credentials of new or changed bots now; show nothing any more of bots that are gone."""
+        for bot in gone:
+            self._metrics.credentials_ok.remove(bot.label, bot.settings.name)
+        if new:
+            task = asyncio.create_task(self._once(lambda: self._check_bots(new)), name="check-new-bots")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """End."""
@@ -47,11 +56,14 @@ class Housekeeping:
 
     async def _repeat(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
         while True:
-            try:
-                await job()
-            except StoreUnavailableError as exc:
-                log.warning("store_unavailable", error=str(exc))
+            await self._once(job)
             await asyncio.sleep(every_s)
+
+    async def _once(self, job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except StoreUnavailableError as exc:
+            log.warning("store_unavailable", error=str(exc))
 
     async def _expire(self) -> None:
         expired = await self._store.expire(now=self._clock())
@@ -69,14 +81,20 @@ class Housekeeping:
         await self._store.clean(now=self._clock())
 
     async def _check_credentials(self) -> None:
-        await asyncio.gather(*(self._check_bot(bot) for bot in self._bots))
+        await self._check_bots(tuple(self._bots))
+
+    async def _check_bots(self, bots: Sequence[Bot]) -> None:
+        await asyncio.gather(*(self._check_bot(bot) for bot in bots))
 
     async def _check_bot(self, bot: Bot) -> None:
-        gauge = self._metrics.credentials_ok.labels(bot.label, bot.settings.name)
+        error: DeliveryError | None = None
         try:
             await bot.platform.check_credentials()
         except DeliveryError as exc:
-            gauge.set(0)
-            log.error("credentials_failed", platform=bot.label, bot=bot.settings.name, error=str(exc))
-        else:
-            gauge.set(1)
+            error = exc
+        now = self._bots.find(bot.settings.platform, bot.settings.name)
+        if now is None or now.platform is not bot.platform:
+            return  # Replaced or removed meanwhile: its credentials say nothing any more.
+        self._metrics.credentials_ok.labels(bot.label, bot.settings.name).set(0 if error else 1)
+        if error:
+            log.error("credentials_failed", platform=bot.label, bot=bot.settings.name, error=str(error))

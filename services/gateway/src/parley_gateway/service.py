@@ -11,6 +11,7 @@ from parley_common.http_server import HTTPServer
 from starlette.routing import BaseRoute
 
 from parley_gateway.answering import Answering
+from parley_gateway.bot_changes import BotChanges
 from parley_gateway.bots import Bot, Bots
 from parley_gateway.clients.formatter import RETRIED, FormatterClient
 from parley_gateway.clients.llm import LLMClient
@@ -27,6 +28,9 @@ from parley_gateway.platforms.registry import create_platform
 from parley_gateway.store.base import Store, StoreLimits
 from parley_gateway.store.open import open_store
 from parley_gateway.webhooks import Webhooks, create_app
+
+APPLIES = frozenset({"bots", "llm.key", "llm.timeout", "formatter.timeout"})
+"""Options that change while the service runs."""
 
 
 class GatewayService:
@@ -62,13 +66,12 @@ class GatewayService:
             create_channel(settings.formatter.target, metrics, tracer, retried=RETRIED),
             create_channel(settings.llm.target, metrics, tracer),
         ]
-        formatter = FormatterClient(self._channels[0], timeout_s=settings.formatter.timeout)
-        key = settings.llm.key.get_secret_value() if settings.llm.key else None
-        llm = LLMClient(self._channels[1], key=key, timeout_s=settings.llm.timeout)
+        self._formatter = FormatterClient(self._channels[0], timeout_s=settings.formatter.timeout)
+        self._llm = LLMClient(self._channels[1], key=_key(settings), timeout_s=settings.llm.timeout)
         pipeline = Pipeline(
             self._store,
             self._bots,
-            Answering(self._store, formatter, llm, self._metrics, time.time),
+            Answering(self._store, self._formatter, self._llm, self._metrics, time.time),
             Commands(self._store),
             Delivery(self._store, time.time),
             self._metrics,
@@ -85,6 +88,7 @@ class GatewayService:
             clock=time.time,
         )
         self._housekeeping = Housekeeping(self._store, self._bots, self._metrics, time.time)
+        self._bot_changes = BotChanges(self._bots, self._build_bot, self._housekeeping)
         webhooks = Webhooks(self._bots, self._store, self._metrics, tracer, time.time)
         app = create_app(webhooks, max_body_bytes=settings.max_body_bytes)
         self._http = HTTPServer(app, settings.host, settings.http_port, grace_s=settings.shutdown.grace)
@@ -93,6 +97,14 @@ class GatewayService:
         self._housekeeping.start()
         runtime.health.add_check(self._store_ready)
         runtime.health.on_drain(self._dispatcher.stop_claiming)
+
+    async def reload(self, settings: GatewaySettings) -> None:
+        """Use other bots, another key and other time limits from now on. Raises ReloadError: nothing has changed."""
+        longest = max(self._settings.llm.timeout, settings.llm.timeout)
+        await self._bot_changes.apply(settings.bots, answer_s=longest)
+        self._llm.change(key=_key(settings), timeout_s=settings.llm.timeout)
+        self._formatter.change(timeout_s=settings.formatter.timeout)
+        self._settings = settings
 
     async def stop(self, grace_s: float) -> None:
         """Finish or hand over the work at hand, answer held requests, close everything.
@@ -109,6 +121,7 @@ class GatewayService:
     async def _stop(self, grace_s: float) -> None:
         await asyncio.gather(self._http.stop(), self._dispatcher.stop(grace_s))
         await self._housekeeping.stop()
+        await self._bot_changes.close()
         for bot in self._bots:
             await bot.platform.close()
         for channel in self._channels:
@@ -144,3 +157,7 @@ class GatewayService:
         except StoreUnavailableError as exc:
             return f"store: {exc}"
         return None
+
+
+def _key(settings: GatewaySettings) -> str | None:
+    return settings.llm.key.get_secret_value() if settings.llm.key else None

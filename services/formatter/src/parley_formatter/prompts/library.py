@@ -1,7 +1,7 @@
 """All prompts there are: the built-in ones, overridden file by file by the operator's directory.
 
 A file is called `<name>.<locale>.md`, or `<name>.md` for English. A broken file is left out and reported; the
-prompt it would have overridden stays in use.
+prompt it would have overridden stays in use, and after a change of the file the prompt that was in use before.
 """
 
 from __future__ import annotations
@@ -42,8 +42,16 @@ class Library:
         return versions[pick_locale(locale or "en", tuple(versions))]
 
 
-def load_library(directories: Sequence[Path]) -> Library:
-    """Load the prompts of all directories; later ones override earlier ones."""
+def prompt_files(directory: Path | None) -> list[Path]:
+    """Return the operator's directory and the prompt files in it: whatever changes with a prompt."""
+    return [] if directory is None else [directory, *sorted(directory.glob("*.md"))]
+
+
+def load_library(directories: Sequence[Path], before: Library | None = None) -> Library:
+    """Load the prompts of all directories; later ones override earlier ones.
+
+    A prompt whose file is broken stays what it is in the library `before`.
+    """
     environment = create_environment()
     prompts: dict[str, dict[str, Prompt]] = {}
     problems: list[BrokenPromptError] = []
@@ -65,6 +73,9 @@ def load_library(directories: Sequence[Path]) -> Library:
                 prompt = load_prompt(path, match["name"], match["locale"] or "en", environment)
             except BrokenPromptError as exc:
                 problems.append(exc)
-            else:
-                prompts.setdefault(prompt.name, {})[prompt.locale] = prompt
+                kept = before.prompts.get(match["name"], {}).get(match["locale"] or "en") if before else None
+                if kept is None:
+                    continue
+                prompt = kept
+            prompts.setdefault(prompt.name, {})[prompt.locale] = prompt
     return Library(prompts, tuple(problems))

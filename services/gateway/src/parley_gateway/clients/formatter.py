@@ -25,6 +25,10 @@ class FormatterClient:
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         """`timeout_s` bounds each call."""
         self._stub = formatter_service_pb2_grpc.FormatterServiceStub(channel)
+        self.change(timeout_s=timeout_s)
+
+    def change(self, *, timeout_s: float) -> None:
+        """Use another time limit for calls that begin from now on."""
         self._timeout_s = timeout_s
 
     async def build_prompt(

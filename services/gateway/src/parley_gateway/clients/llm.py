@@ -17,6 +17,10 @@ class LLMClient:
     def __init__(self, channel: grpc.aio.Channel, *, key: str | None, timeout_s: float) -> None:
         """`key` is the gateway's caller key; `timeout_s` bounds one answer."""
         self._stub = llm_service_pb2_grpc.LLMServiceStub(channel)
+        self.change(key=key, timeout_s=timeout_s)
+
+    def change(self, *, key: str | None, timeout_s: float) -> None:
+        """Use another key and time limit for calls that begin from now on."""
         self._key = key
         self._timeout_s = timeout_s
 
