@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from tests.fakes.openai_upstream import OpenAIUpstream, completion
+from tests.fakes.openai_upstream import OpenAIUpstream, completion, stall
 from tests.llm.conftest import Running
 
 BODY = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "héllo"}]}).encode()
@@ -120,3 +121,44 @@ async def test_the_callers_request_id_is_kept_when_harmless(service: Running) ->
     body = b'{"messages":[{"role":"user","content":"x"}]}'
     assert (await post(service, body, {"x-request-id": "abc-1"})).headers["x-request-id"] == "abc-1"
     assert (await post(service, body, {"x-request-id": 'a b"c'})).headers["x-request-id"] != 'a b"c'
+
+
+REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+CHAT = b'{"model":"chat","messages":[{"role":"user","content":"x"}]}'
+
+
+async def test_idle_connections_are_closed_and_used_ones_are_not(service: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    ours = writer.get_extra_info("sockname")
+    request = REQUEST + b"content-length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
+    begun = asyncio.get_running_loop().time()
+    for number in range(4):
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        if number == 0:
+            assert service.service._http is not None
+            connections: Any = service.service._http._server.server_state.connections
+            (connection,) = [one for one in connections if one.client == ours]
+            connection.timeout_keep_alive_task.cancel()
+            connection.timeout_keep_alive = 0.3
+            connection._wait_for_request(0.3)
+        await asyncio.sleep(0.15)
+    assert await asyncio.wait_for(reader.read(), 5) == b"", "nothing but the end"
+    assert asyncio.get_running_loop().time() - begun >= 0.75, "closed although it was in use"
+    writer.close()
+
+
+async def test_a_caller_that_leaves_with_requests_in_line_is_noticed(
+    service: Running, upstream: OpenAIUpstream
+) -> None:
+    upstream.replies = [stall()]
+    _, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    request = REQUEST + b"content-length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
+    writer.write(request * 2)
+    while not upstream.requests:
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    writer.close()
+    await asyncio.wait_for(upstream.requests[0].closed.wait(), 5)
+    assert len(upstream.requests) == 1

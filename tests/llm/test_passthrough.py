@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parley.llm.v1 import chat_pb2, llm_service_pb2
-from parley_llm.config import ParamsSettings
 from parley_llm.jsontext import join_object, parse_array, parse_object
+from parley_llm.parameters import ParamsSettings
 from parley_llm.upstream.shaping import Params, shape_body
 
 from tests.fakes.openai_upstream import DONE, FINISH, ROLE, OpenAIUpstream, completion, delta, event, plain, stream
@@ -23,7 +23,6 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-NO_PARAMS = Params.from_settings(ParamsSettings())
 
 
 @given(
@@ -39,7 +38,7 @@ def test_any_member_keeps_its_text(extra: dict[str, Any], indent: Any, ascii_onl
         data = body.encode()
     except UnicodeEncodeError:
         return  # A lone surrogate can't be sent unescaped at all.
-    shaped = shape_body(parse_object(data).texts, "other", NO_PARAMS, ask_usage=False)
+    shaped = shape_body(parse_object(data).texts, "other", [], ask_usage=False, adapted=[])
     assert json.loads(shaped) == {**extra, "model": "other"}
     for name, text in parse_object(shaped).texts.items():
         if name != "model":
@@ -267,6 +266,6 @@ async def test_grpc_events_carry_everything(service: Running, upstream: OpenAIUp
 @given(value=JSON_VALUES)
 def test_params_keep_values(value: Any) -> None:
     params = Params.from_settings(ParamsSettings(set={"x": 1}, default={"y": value if value == value else 0}))
-    shaped = shape_body({"messages": "[]"}, "m", params, ask_usage=True)
+    shaped = shape_body({"messages": "[]"}, "m", [params], ask_usage=True, adapted=[])
     assert json.loads(shaped)["stream_options"] == {"include_usage": True}
     assert json.loads(shaped)["x"] == 1

@@ -167,10 +167,10 @@ async def test_what_outlives_the_grace_ends_with_an_error(tmp_path: Path) -> Non
             running.process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(running.process.wait(), 10) == 0
             lines = [line for line in (await sse).text.split("\n") if line]
-            assert json.loads(lines[-1][6:])["error"]["reason"] == "DRAINING"
-            assert (await call.read()).event.error.reason == "DRAINING"
+            assert json.loads(lines[-1][6:])["error"]["reason"] == "SERVER_STOPPED"
+            assert (await call.read()).event.error.reason == "SERVER_STOPPED"
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call.read()
-            assert error_from_rpc(caught.value).reason == "DRAINING"
+            assert error_from_rpc(caught.value).reason == "SERVER_STOPPED"
             for request in upstream.requests:
                 await asyncio.wait_for(request.closed.wait(), 5)

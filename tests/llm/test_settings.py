@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from parley_common.settings import SettingsError, load
+from parley_common.settings import SettingsError
+from parley_llm import env as env_settings
 from parley_llm.config import LLMSettings
-from parley_llm.env import OVERRIDES, section_from_env
 from parley_llm.presets import load_preset, preset_names
 
 SECRET = "sk-very-secret-value-1"
@@ -24,9 +24,7 @@ def load_settings(env: dict[str, str], document: Any = None, folder: Path | None
         path.write_text(yaml.safe_dump(document) if not isinstance(document, str) else document)
         config = str(path)
     env = {"PARLEY_CONFIG": "/nonexistent", **env} if config else env
-    return load(
-        LLMSettings, section="llm", env=env, from_env=section_from_env, overrides=OVERRIDES, config=config
-    ).settings
+    return env_settings.load_settings(env, config).settings
 
 
 def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,8 +63,9 @@ def test_without_a_key_the_upstream_is_demo(
 
 def test_the_gateways_key_makes_a_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = load_settings({"PARLEY_GATEWAY_KEY": "gateway-key-1", "PARLEY_LLM_HOST": "0.0.0.0"})
+    settings = load_settings({"PARLEY_GATEWAY_KEY": "gateway-key-1", "PARLEY_HOST": "0.0.0.0"})
     assert [caller.name for caller in settings.callers] == ["gateway"]
+    assert settings.host == "0.0.0.0"
 
 
 DOCUMENT = """

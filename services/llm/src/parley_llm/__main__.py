@@ -5,11 +5,12 @@ import os
 from importlib.metadata import version
 
 from parley_common.boot import Runtime, add_settings_arguments, answer_questions, load_or_exit, run
-from parley_common.settings import Loaded, load
+from parley_common.reload import Reloading
+from parley_common.settings import Loaded
 
 from parley_llm.config import LLMSettings
-from parley_llm.env import OVERRIDES, section_from_env
-from parley_llm.server import LLMService
+from parley_llm.env import load_settings
+from parley_llm.server import APPLIES, LLMService
 from parley_llm.servicer import SERVICE
 
 
@@ -20,24 +21,26 @@ def main(arguments: list[str] | None = None) -> int:
     add_settings_arguments(parser, installed)
     parsed = parser.parse_args(arguments)
 
-    def load_settings() -> Loaded[LLMSettings]:
-        return load(
-            LLMSettings,
-            section="llm",
-            env=os.environ,
-            from_env=section_from_env,
-            overrides=OVERRIDES,
-            config=parsed.config,
-        )
+    def load() -> Loaded[LLMSettings]:
+        return load_settings(os.environ, parsed.config)
 
-    if answer_questions(parsed, LLMSettings, load_settings):
+    if answer_questions(parsed, LLMSettings, load):
         return 0
-    settings = load_or_exit(load_settings).settings
+    loaded: Loaded[LLMSettings] = load_or_exit(load)
+    settings = loaded.settings
 
     def build(runtime: Runtime) -> LLMService:
         return LLMService(settings, runtime)
 
-    return run("llm", installed, settings, settings.ops_port, build, grpc_services=(SERVICE,))
+    return run(
+        "llm",
+        installed,
+        settings,
+        settings.ops_port,
+        build,
+        grpc_services=(SERVICE,),
+        reloading=Reloading(loaded, load, APPLIES),
+    )
 
 
 if __name__ == "__main__":

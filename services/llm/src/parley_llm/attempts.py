@@ -32,7 +32,7 @@ class _Progress:
     given_up: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Next:
     """What to try next: the target, the key, and the seconds to wait before."""
 
@@ -114,10 +114,17 @@ class Attempts:
             progress.ready_at = now + wait
 
     def _choose(self, now: float) -> _Progress | None:
-        able = [
-            one for one in self._progress if not one.given_up and one.target.circuit.wait(max(now, one.ready_at)) <= 0
-        ]
-        return min(able, key=lambda one: max(one.ready_at, now), default=None)
+        """Return the target that may be tried soonest, the first of several."""
+        best: _Progress | None = None
+        for one in self._progress:
+            ready_at = max(now, one.ready_at)
+            if one.given_up or one.target.circuit.wait(ready_at) > 0:
+                continue
+            if ready_at <= now:
+                return one
+            if best is None or ready_at < best.ready_at:
+                best = one
+        return best
 
     def _start(self, progress: _Progress, now: float, wait_s: float) -> Next:
         self.count += 1

@@ -1,8 +1,10 @@
 """Chat completions: choose targets, make attempts, wait between them, pass the answer on, give up in time."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from opentelemetry.trace import Tracer
 
@@ -13,23 +15,26 @@ from parley_llm.errors import (
     InvalidRequestError,
     LLMError,
     RateLimitedError,
+    StoppedError,
     StreamBrokenError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
 from parley_llm.exchange import ChatCall, Completion
-from parley_llm.inflight import Inflight
+from parley_llm.inflight import Inflight, Waiting
 from parley_llm.jsontext import load
 from parley_llm.metrics import LLMMetrics
-from parley_llm.recording import CallRecord
+from parley_llm.recording import CallRecord, may_record
 from parley_llm.routing import Route, Routing, Target
 from parley_llm.streams import ChatStream
+from parley_llm.upstream.adaptation import body_for
+from parley_llm.upstream.answers import completion_from
 from parley_llm.upstream.connection import WireError
-from parley_llm.upstream.errors import error_from_answer, error_from_event, error_from_exception
-from parley_llm.upstream.shaping import media_urls, shape_body
+from parley_llm.upstream.errors import error_from_answer, error_from_event, error_from_exception, reports_error
+from parley_llm.upstream.shaping import media_urls
 from parley_llm.upstream.sse import MAX_EVENT
-from parley_llm.upstream.stream import StreamJudge, unify_completion
+from parley_llm.upstream.stream import StreamJudge
 from parley_llm.upstream.transport import Incoming
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -48,46 +53,31 @@ class Completions:
         self.draining = False
         self.inflight = Inflight()
         self._metrics = metrics
-        self._tracer = tracer
+        self._tracer = tracer if may_record(tracer) else None
 
     async def complete(self, call: ChatCall) -> Completion:
         """Return a complete answer. Raises LLMError."""
-        route, record, deadline, targets = self._admit(call, stream=False)
-        text = 0
-        usage: dict[str, Any] | None = None
-        failure: BaseException | None = None
-
-        async def once(attempt: Next) -> Completion:
-            return await self._ask(call, route, attempt, deadline)
-
+        work = self._admit(call, stream=False)
         try:
-            completion = await self._attempts(call, route, record, deadline, targets, once)
-            decoded = completion.decoded
-            usage = decoded.get("usage")
-            reasons = [str(choice.get("finish_reason")) for choice in decoded["choices"]]
-            record.answered(str(decoded.get("id")), str(decoded.get("model")), reasons)
-            text = len(completion.data)
-            return completion
+            completion = await self._attempts(work, self._ask)
+            work.record.answered(completion.decoded)
         except BaseException as exc:
-            failure = exc
+            work.record.end(error=exc)
             raise
-        finally:
-            record.end(error=failure, usage=usage if isinstance(usage, dict) else None, text=text)
+        usage = completion.decoded.get("usage")
+        work.record.end(usage=usage if isinstance(usage, dict) else None, text=len(completion.data))
+        return completion
 
     async def stream(self, call: ChatCall) -> ChatStream:
         """Return a stream that has its first content. Close it in any case. Raises LLMError."""
-        route, record, deadline, targets = self._admit(call, stream=True)
-
-        async def once(attempt: Next) -> ChatStream:
-            return await self._open(call, route, attempt, deadline, record)
-
+        work = self._admit(call, stream=True)
         try:
-            return await self._attempts(call, route, record, deadline, targets, once)
+            return await self._attempts(work, self._open)
         except BaseException as exc:
-            record.end(error=exc)
+            work.record.end(error=exc)
             raise
 
-    def _admit(self, call: ChatCall, *, stream: bool) -> tuple[Route, CallRecord, float, tuple[Target, ...]]:
+    def _admit(self, call: ChatCall, *, stream: bool) -> "_Work":
         """Check a call before anything is sent; from here on its record must be ended."""
         if self.draining:
             raise DrainingError("This process is stopping; send the call again, it reaches another one.")
@@ -96,113 +86,67 @@ class Completions:
             raise InvalidRequestError("messages must be a list with at least one message.", param="messages")
         if not isinstance(call.values.get("model", ""), str):
             raise InvalidRequestError("model must be a string.", param="model")
-        if not isinstance(call.values.get("stream_options"), dict | None):
+        options = call.values.get("stream_options")
+        if options is not None and not isinstance(options, dict):
             raise InvalidRequestError("stream_options must be an object.", param="stream_options")
         route = self.routing.route(call.model)
         call.caller.check_model(route.alias, call.model)
         targets = route.usable(call.upstream, list(media_urls(messages)))
+        targets = route.able(targets, call.values, call.model, stream=stream)
         limit = route.timeouts.total if call.timeout_s is None else min(route.timeouts.total, call.timeout_s)
         if limit <= 0:
             raise DeadlineExceededError("The deadline had passed before the call began.")
         try:
             call.caller.enter()
         except RateLimitedError as error:
-            self._metrics.rate_limited(call.caller.name, error.metadata["limit"]).inc()
+            self._metrics.rate_limited(call.caller.name, error.metadata["limit"]).value += 1
             raise
         record = CallRecord(call, route, self._metrics, self._tracer, self.inflight, stream=stream)
-        return route, record, asyncio.get_running_loop().time() + limit, targets
-
-    async def _attempts(
-        self,
-        call: ChatCall,
-        route: Route,
-        record: CallRecord,
-        deadline: float,
-        targets: tuple[Target, ...],
-        once: Callable[[Next], Awaitable[T]],
-    ) -> T:
-        """Make attempts until one succeeds. Raises the error to report."""
         now = asyncio.get_running_loop().time
-        most = route.retry.max_attempts if call.max_attempts is None else call.max_attempts
-        attempts = Attempts(targets, route.retry, max_attempts=most, deadline=deadline, now=now)
-        attempt = attempts.first()
-        failure: LLMError | None = None
-        while True:
-            if attempt.wait_s > 0:
-                await asyncio.sleep(attempt.wait_s)
-            target = attempt.target
-            span = record.attempt(target, route.model_at(target, call.model), failure)
-            error: BaseException | None = None
-            try:
-                result = await once(attempt)
-            except LLMError as exc:
-                error = failure = exc
-            except BaseException as exc:
-                error = exc
+        return _Work(call, route, targets, record, now, now() + limit)
+
+    async def _attempts(self, work: "_Work", once: Callable[["_Work", Next, str], Awaitable[T]]) -> T:
+        """Make attempts until one succeeds. Raises the error to report."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+        waiting = Waiting(task)
+        self.inflight.opened(waiting)
+        try:
+            return await _try_in_turn(work, once)
+        except asyncio.CancelledError as exc:
+            if not waiting.was_cut:
                 raise
-            finally:
-                _judge_target(target, error, now())
-                record.circuit(target, target.circuit.state(now()))
-                record.attempt_ended(span, target.upstream.name, error)
-            if error is None:
-                return result
-            assert failure is not None  # noqa: S101 - set together with error
-            if isinstance(failure, DeadlineExceededError):
-                raise failure
-            attempt = attempts.after(failure, attempt)
-
-    async def _send(self, call: ChatCall, route: Route, attempt: Next, deadline: float, answer_s: float) -> Incoming:
-        """Send one attempt and return the answer with status 200. Raises LLMError."""
-        stream = answer_s < float("inf")
-        target = attempt.target
-        upstream = target.upstream
-        now = asyncio.get_running_loop().time()
-        model = route.model_at(target, call.model)
-        ask_usage = stream and upstream.preset.stream_usage
-        body = shape_body(call.texts, model, target.params, ask_usage=ask_usage)
-        request = upstream.chat_request(attempt.key, model, body, stream=stream)
-        try:
-            response = await upstream.transport.send(
-                request, min(deadline, now + route.timeouts.connect), min(deadline, now + answer_s)
-            )
-        except (WireError, TimeoutError, OSError) as exc:
-            raise _failure(upstream.name, exc, deadline, answer_s) from exc
-        if response.status == 200:
-            return response
-        try:
-            by = min(deadline, asyncio.get_running_loop().time() + ERROR_BODY_S)
-            error_body = await response.read(by, MAX_ERROR_BODY, ERROR_BODY_S)
-        except (WireError, TimeoutError, OSError):
-            error_body = b""  # The status alone says enough.
+            waiting.resume()
+            raise StoppedError("This process stopped before the answer was complete.") from exc
         finally:
-            response.close()
-        raise error_from_answer(upstream.name, response.status, response.headers, error_body, attempt.key.secret)
+            self.inflight.closed(waiting)
 
-    async def _ask(self, call: ChatCall, route: Route, attempt: Next, deadline: float) -> Completion:
+    async def _ask(self, work: "_Work", attempt: Next, model: str) -> Completion:
         """Make one attempt at a complete answer."""
         name = attempt.target.upstream.name
-        response = await self._send(call, route, attempt, deadline, float("inf"))
+        idle_s = work.route.timeouts.idle
+        response = await _send(work, attempt, model, stream=False)
         try:
             _check_content_type(name, response, "json")
-            data = await response.read(deadline, MAX_ANSWER, route.timeouts.idle)
+            data = await response.read(work.deadline, MAX_ANSWER, idle_s)
         except (WireError, TimeoutError, OSError) as exc:
-            raise _failure(name, exc, deadline, route.timeouts.idle) from exc
+            raise _failure(name, exc, work, idle_s) from exc
         finally:
             response.close()
-        return _checked_completion(name, data, attempt.key.secret)
+        return completion_from(name, attempt.target.upstream.preset, data, attempt.key.secret)
 
-    async def _open(
-        self, call: ChatCall, route: Route, attempt: Next, deadline: float, record: CallRecord
-    ) -> ChatStream:
+    async def _open(self, work: "_Work", attempt: Next, model: str) -> ChatStream:
         """Make one attempt at a stream: until it has content, nothing is passed on and it may be repeated."""
         name = attempt.target.upstream.name
-        loop = asyncio.get_running_loop()
-        first_by = min(deadline, loop.time() + route.timeouts.first_token)
-        response = await self._send(call, route, attempt, deadline, route.timeouts.first_token)
+        first_token_s = work.route.timeouts.first_token
+        first_by = min(work.deadline, work.now() + first_token_s)
+        response = await _send(work, attempt, model, stream=True)
         opened = False
         try:
+            if "json" in response.headers.get("content-type", ""):
+                await _raise_reported(work, attempt, response)
             _check_content_type(name, response, "event-stream")
-            judge = StreamJudge(name, call.choices, attempt.key.secret)
+            judge = StreamJudge(name, attempt.target.upstream.preset, work.call.choices, attempt.key.secret)
             events = []
             size = 0
             while True:
@@ -213,30 +157,120 @@ class Completions:
                 if any(event.has_content for event in new):
                     opened = True
                     return ChatStream(
-                        call, route, attempt.target, response, judge, events, deadline, record, self.inflight
+                        work.call,
+                        work.route,
+                        attempt.target,
+                        response,
+                        judge,
+                        events,
+                        work.deadline,
+                        work.record,
+                        self.inflight,
                     )
                 if judge.error is not None:
                     raise judge.error
                 if judge.over or size > MAX_EVENT:
                     raise StreamBrokenError(f"Upstream {name!r} sent a stream without content.")
         except (WireError, TimeoutError, OSError) as exc:
-            raise _failure(name, exc, deadline, route.timeouts.first_token) from exc
+            raise _failure(name, exc, work, first_token_s) from exc
         finally:
             if not opened:
                 response.close()
 
 
+@dataclass(slots=True)
+class _Work:
+    """An admitted call with what it works by. `now` and `deadline` are of the event loop's clock."""
+
+    call: ChatCall
+    route: Route
+    targets: tuple[Target, ...]
+    record: CallRecord
+    now: Callable[[], float]
+    deadline: float
+
+
+async def _try_in_turn(work: _Work, once: Callable[[_Work, Next, str], Awaitable[T]]) -> T:
+    call, route, record, now = work.call, work.route, work.record, work.now
+    most = route.retry.max_attempts if call.max_attempts is None else call.max_attempts
+    attempts = Attempts(work.targets, route.retry, max_attempts=most, deadline=work.deadline, now=now)
+    attempt = attempts.first()
+    failure: LLMError | None = None
+    while True:
+        if attempt.wait_s > 0:
+            await asyncio.sleep(attempt.wait_s)
+        target = attempt.target
+        model = route.model_at(target, call.model)
+        span = record.attempt(target, model, failure)
+        error: BaseException | None = None
+        try:
+            return await once(work, attempt, model)
+        except LLMError as exc:
+            error = failure = exc
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            _judge_target(target, error, now())
+            record.circuit(target, target.circuit.state(now()))
+            record.attempt_ended(span, target.upstream.name, error)
+        if isinstance(failure, DeadlineExceededError):
+            raise failure
+        attempt = attempts.after(failure, attempt)
+
+
+async def _send(work: _Work, attempt: Next, model: str, *, stream: bool) -> Incoming:
+    """Send one attempt and return the answer with status 200. Raises LLMError."""
+    target = attempt.target
+    upstream = target.upstream
+    timeouts = work.route.timeouts
+    answer_s = timeouts.first_token if stream else math.inf
+    body = body_for(work.call, model, target.profiles.of(model, stream=stream), stream=stream)
+    request = upstream.chat_request(attempt.key, model, body, stream=stream)
+    now = work.now()
+    try:
+        response = await upstream.transport.send(
+            request, min(work.deadline, now + timeouts.connect), min(work.deadline, now + answer_s)
+        )
+    except (WireError, TimeoutError, OSError) as exc:
+        raise _failure(upstream.name, exc, work, answer_s) from exc
+    if response.status == 200:
+        return response
+    try:
+        error_body = await response.read(min(work.deadline, work.now() + ERROR_BODY_S), MAX_ERROR_BODY, ERROR_BODY_S)
+    except (WireError, TimeoutError, OSError):
+        error_body = b""  # The status alone says enough.
+    finally:
+        response.close()
+    secret = attempt.key.secret
+    raise error_from_answer(upstream.name, upstream.preset, response.status, response.headers, error_body, secret)
+
+
+async def _raise_reported(work: _Work, attempt: Next, response: Incoming) -> None:
+    """Raise the error that an answer with status 200 reports in place of the events that were asked for."""
+    upstream = attempt.target.upstream
+    data = await response.read(min(work.deadline, work.now() + ERROR_BODY_S), MAX_ERROR_BODY, ERROR_BODY_S)
+    try:
+        decoded = load(data)
+    except ValueError:
+        return
+    if isinstance(decoded, dict) and reports_error(decoded, upstream.preset):
+        raise error_from_event(upstream.name, upstream.preset, decoded, attempt.key.secret)
+
+
 def _judge_target(target: Target, error: BaseException | None, now: float) -> None:
     """Tell the target's circuit: only what speaks against the target itself counts as a failure."""
-    if isinstance(error, UpstreamUnavailableError | UpstreamTimeoutError | StreamBrokenError | UpstreamProtocolError):
+    if error is None:
+        target.circuit.succeeded()
+    elif isinstance(error, UpstreamUnavailableError | UpstreamTimeoutError | StreamBrokenError | UpstreamProtocolError):
         target.circuit.failed(now)
-    elif error is None or (isinstance(error, LLMError) and not isinstance(error, DeadlineExceededError)):
+    elif isinstance(error, LLMError) and not isinstance(error, DeadlineExceededError):
         target.circuit.succeeded()
 
 
-def _failure(upstream: str, exc: Exception, deadline: float, limit_s: float) -> LLMError:
+def _failure(upstream: str, exc: Exception, work: _Work, limit_s: float) -> LLMError:
     """Translate a failed read or write, telling the call's deadline from a limit of the attempt."""
-    if isinstance(exc, TimeoutError) and asyncio.get_running_loop().time() >= deadline - CLOCK_SLACK_S:
+    if isinstance(exc, TimeoutError) and work.now() >= work.deadline - CLOCK_SLACK_S:
         return DeadlineExceededError(
             f"Upstream {upstream!r} had not answered when the call's time was over.", metadata={"upstream": upstream}
         )
@@ -251,27 +285,3 @@ def _check_content_type(upstream: str, response: Incoming, wanted: str) -> None:
             " its base_url may be wrong.",
             metadata={"upstream": upstream},
         )
-
-
-def _checked_completion(upstream: str, data: bytes, secret: str) -> Completion:
-    """Return the answer if it is a chat completion. Raises LLMError: a status of 200 proves nothing."""
-    try:
-        decoded = load(data)
-    except ValueError as exc:
-        raise UpstreamProtocolError(
-            f"Upstream {upstream!r} answered with something that is not JSON.", metadata={"upstream": upstream}
-        ) from exc
-    if isinstance(decoded, dict) and decoded.get("error"):
-        raise error_from_event(upstream, decoded, secret)
-    choices = decoded.get("choices") if isinstance(decoded, dict) else None
-    well_formed = (
-        isinstance(choices, list)
-        and len(choices) > 0
-        and all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
-    )
-    if not well_formed:
-        raise UpstreamProtocolError(
-            f"Upstream {upstream!r} answered with something that is not a chat completion.",
-            metadata={"upstream": upstream},
-        )
-    return Completion(unify_completion(data, decoded), decoded)

@@ -6,20 +6,20 @@ Only the shape and its rules stand here; `routing` and `server` make the running
 import hashlib
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 from urllib.parse import urlsplit
 
 from parley_common.settings import Duration, Port, Section, ServiceSection, Shutdown
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from parley_llm.jsontext import dump
-from parley_llm.presets import load_preset
+from parley_llm.parameters import ParamsSettings
+from parley_llm.presets import load_preset, preset_names
+from parley_llm.presets.schema import Feature
 from parley_llm.upstream.proxy import is_loopback, parse_proxy
 
 PASS_THROUGH = "*"  # noqa: S105 - an alias, not a password
 DEFAULT_ALIAS = "default"
 Entry = TypeVar("Entry")
-RESERVED_PARAMS = frozenset({"model", "messages", "stream"})
 
 
 def _not_empty(secret: SecretStr) -> SecretStr:
@@ -45,7 +45,7 @@ Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 class UpstreamSettings(Section):
     """An OpenAI-compatible endpoint."""
 
-    preset: str = Field("openai", description="Vendor whose peculiarities apply: openai, azure, deepseek, vllm, demo.")
+    preset: str = Field("openai", description=f"Vendor whose peculiarities apply: {', '.join(preset_names())}.")
     base_url: str = Field("", description="Where the API lives, with any path prefix; empty means the preset's.")
     api_version: str = Field("", description="Value of `api-version` (azure).")
     api_keys: tuple[Secret, ...] = Field((), description="Keys, used in turn; a refused one is set aside 10 minutes.")
@@ -98,27 +98,10 @@ class UpstreamSettings(Section):
             return self
         if not self.base_url and not preset.base_url:
             raise ValueError(f"base_url is required with the preset {self.preset}")
-        if not self.base_url and not self.api_keys:
+        if not self.base_url and preset.needs_key and not self.api_keys:
             raise ValueError("api_keys is required: the vendor takes no calls without a key")
         if "{api_version}" in preset.query and not self.api_version:
             raise ValueError(f"api_version is required with the preset {self.preset}, such as 2024-10-21")
-        return self
-
-
-class ParamsSettings(Section):
-    """Changes to the caller's top-level parameters for one target, in the order rename, drop, default, set."""
-
-    rename: dict[str, str] = Field(default_factory=dict, description="Old name to new name.")
-    drop: tuple[str, ...] = Field((), description="Names to leave out.")
-    default: dict[str, Any] = Field(default_factory=dict, description="Values for what the caller did not set.")
-    set: dict[str, Any] = Field(default_factory=dict, description="Values whatever the caller set.")
-
-    @model_validator(mode="after")
-    def _not_reserved(self) -> Self:
-        touched = {*self.rename, *self.rename.values(), *self.drop, *self.default, *self.set} & RESERVED_PARAMS
-        if touched:
-            raise ValueError(f"must leave {', '.join(sorted(touched))} alone: the service itself decides these")
-        dump({**self.default, **self.set})  # Raises ValueError for what JSON can't say.
         return self
 
 
@@ -127,7 +110,15 @@ class TargetSettings(Section):
 
     upstream: str = Field(description="Name of the upstream.")
     model: str = Field("", description="Name of the model there; empty means the alias.")
-    params: ParamsSettings = Field(default_factory=ParamsSettings, description="Changes to the caller's parameters.")
+    params: ParamsSettings = Field(
+        default_factory=ParamsSettings, description="Changes to the caller's parameters, after the preset's."
+    )
+    features: dict[Feature, bool] = Field(
+        default_factory=dict, description="Features the model has or lacks, where that differs from the preset."
+    )
+    emulate: bool = Field(
+        False, description="Whether `response_format` may be put into the prompt where the model lacks it."
+    )
 
 
 class TimeoutsSettings(Section):

@@ -8,15 +8,27 @@ which any model name passes through. Without a key the upstream is the built-in 
 from collections.abc import Mapping
 from typing import Any
 
+from parley_common.settings import Loaded, load
+
+from parley_llm.config import LLMSettings
+
 DEFAULT_MODEL = "gpt-4o-mini"
 
 OVERRIDES = {
-    "PARLEY_LLM_HOST": "host",
+    "PARLEY_HOST": "host",
     "PARLEY_LLM_GRPC_PORT": "grpc_port",
     "PARLEY_LLM_HTTP_PORT": "http_port",
     "PARLEY_LLM_OPS_PORT": "ops_port",
 }
 """Variables that win over the file."""
+
+
+def load_settings(env: Mapping[str, str], config: str | None = None) -> Loaded[LLMSettings]:
+    """Load the settings from the file, at `config` or where `env` says, or from the environment alone.
+
+    Raises SettingsError with every mistake.
+    """
+    return load(LLMSettings, section="llm", env=env, from_env=section_from_env, overrides=OVERRIDES, config=config)
 
 
 def section_from_env(env: Mapping[str, str]) -> dict[str, Any]:

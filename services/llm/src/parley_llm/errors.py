@@ -11,6 +11,7 @@ ServiceError
     ├── ModelNotFoundError
     ├── RateLimitedError               the caller's own limit in this service
     ├── DrainingError                  this process stops; no attempt was made
+    ├── StoppedError                   this process stopped before the answer was complete
     ├── DeadlineExceededError          the caller's deadline or the model's `total` ran out
     ├── InternalError                  a defect of this service
     └── UpstreamError
@@ -140,6 +141,16 @@ class DrainingError(LLMError):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "DRAINING"
+    retryable = True
+    http_status = 503
+    kind = "overloaded"
+
+
+class StoppedError(LLMError):
+    """This process stopped while the call was in work; attempts may have been made."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SERVER_STOPPED"
     retryable = True
     http_status = 503
     kind = "overloaded"

@@ -1,6 +1,6 @@
 """What the fronts and the core hand each other: a call, its course, an answer."""
 
-import os
+import random
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ class Course:
     attempts: int = 0
     upstream: str = ""
     model: str = ""
+    adapted: tuple[str, ...] = ()
+    """The caller's parameters that the last attempt's target got in another form, or not at all."""
 
 
 @dataclass(slots=True)
@@ -42,12 +44,12 @@ class ChatCall:
     upstream: str = ""
     context: Context | None = None
     course: Course = field(default_factory=Course)
+    model: str = field(init=False)
+    """The model's name as the caller wrote it, empty when it wrote none."""
 
-    @property
-    def model(self) -> str:
-        """The model's name as the caller wrote it, empty when it wrote none."""
+    def __post_init__(self) -> None:
         model = self.values.get("model")
-        return model if isinstance(model, str) else ""
+        self.model = model if isinstance(model, str) else ""
 
     @property
     def choices(self) -> int:
@@ -56,7 +58,7 @@ class ChatCall:
         return int(number) if isinstance(number, float) and 1 <= number <= MAX_CHOICES else 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completion:
     """A complete answer: the JSON text that leaves, and decoded."""
 
@@ -75,9 +77,11 @@ def whole_number(name: str, text: str, most: int) -> int | None:
 
 def printable(text: str) -> str:
     """Return text as a header value: a model's name may come from the caller and hold anything."""
+    if text.isascii() and text.isprintable():
+        return text[:200]
     return "".join(character for character in text if " " <= character <= "~")[:200]
 
 
 def request_id_from(offered: str | None) -> str:
     """Return the caller's request id when it is harmless, else a new one."""
-    return offered if offered and _REQUEST_ID.fullmatch(offered) else os.urandom(16).hex()
+    return offered if offered and _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"

@@ -24,6 +24,8 @@ _scan_value: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
 ).scan_once  # type: ignore[attr-defined]
 _scan_string: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _skip_space = re.compile(r"[ \t\n\r]*").match
+# A member's name without escapes, with all that stands around it before the value: one match instead of four steps.
+_plain_name = re.compile(r'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*').match
 
 
 @dataclass(slots=True)
@@ -59,25 +61,31 @@ def _parse_object(text: str) -> JSONObject:
         at += 1
     else:
         while True:
-            if text[at] != '"':
-                raise ValueError(f"a member name is expected at character {at}")
-            name, at = _scan_string(text, at + 1, True)
-            at = _space_end(text, at)
-            if text[at] != ":":
-                raise ValueError(f"':' is expected at character {at}")
-            start = _space_end(text, at + 1)
+            plain = _plain_name(text, at)
+            name, start = (plain[1], plain.end()) if plain else _name(text, _space_end(text, at))
             values[name], end = _scan_value(text, start)
             texts[name] = text[start:end]
-            at = _space_end(text, end)
+            at = end if text[end] in ",}" else _space_end(text, end)
             if text[at] == "}":
                 at += 1
                 break
             if text[at] != ",":
                 raise ValueError(f"',' or '}}' is expected at character {at}")
-            at = _space_end(text, at + 1)
+            at += 1
     if _space_end(text, at) != len(text):
         raise ValueError(f"something follows the JSON object at character {at}")
     return JSONObject(values, texts)
+
+
+def _name(text: str, at: int) -> tuple[str, int]:
+    """Return the name of the member at a position, and where its value begins."""
+    if text[at] != '"':
+        raise ValueError(f"a member name is expected at character {at}")
+    name, at = _scan_string(text, at + 1, True)
+    at = _space_end(text, at)
+    if text[at] != ":":
+        raise ValueError(f"':' is expected at character {at}")
+    return name, _space_end(text, at + 1)
 
 
 def parse_array(text: str) -> list[str]:

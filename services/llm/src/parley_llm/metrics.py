@@ -1,9 +1,8 @@
 """Every metric of this service. Label values are configured names or words of this program, never callers' text."""
 
-from collections.abc import Callable
-from typing import Any
+from prometheus_client import CollectorRegistry, Gauge
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from parley_llm.tally import Counter, Histogram
 
 SECONDS = tuple(0.01 * 2**n for n in range(15))
 TOKENS = tuple(float(4**n) for n in range(11))
@@ -11,29 +10,15 @@ _GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model
 OPERATION = "chat"
 
 
-class _Children:
-    """Remembers a metric's labelled children; looking one up through the library costs three times as much."""
-
-    def __init__(self, labels: Callable[..., Any]) -> None:
-        self._labels = labels
-        self._children: dict[tuple[str, ...], Any] = {}
-
-    def __call__(self, *values: str) -> Any:
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = self._labels(*values)
-        return child
-
-
 class LLMMetrics:
     """The metrics of the LLM service on one registry. The `gen_ai_*` names are OpenTelemetry's for GenAI clients."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> _Children:
-            return _Children(Histogram(name, text, labels, buckets=buckets, registry=registry).labels)
+        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, text, labels, buckets, registry)
 
-        def counter(name: str, text: str, *labels: str) -> _Children:
-            return _Children(Counter(name, text, labels, registry=registry).labels)
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry)
 
         self.duration = histogram(
             "gen_ai_client_operation_duration_seconds", "Duration of a call.", (*_GENAI, "error_type"), SECONDS
@@ -66,16 +51,21 @@ class LLMMetrics:
         )
         self.retries = counter("parley_llm_retries_total", "Repeated attempts, by what failed.", "upstream", "reason")
         self.fallbacks = counter("parley_llm_fallbacks_total", "Changes to another upstream.", "from", "to")
-        self.circuit = _Children(
-            Gauge(
-                "parley_llm_upstream_circuit_state",
-                "Circuit of the upstream's target that was used last: 0 closed, 1 half open, 2 open.",
-                ("upstream",),
-                registry=registry,
-            ).labels
+        self._circuit = Gauge(
+            "parley_llm_upstream_circuit_state",
+            "Circuit of the upstream's target that was used last: 0 closed, 1 half open, 2 open.",
+            ("upstream",),
+            registry=registry,
         )
         self.rate_limited = counter(
             "parley_llm_ratelimited_total", "Calls refused by a caller's own limit.", "caller", "limit"
         )
+        self._circuit_shown: dict[str, int] = {}
         self.active_streams = Gauge("parley_llm_active_streams", "Streams being served.", registry=registry)
         self.aborted = counter("parley_llm_stream_aborted_total", "Streams that ended early.", "reason")
+
+    def show_circuit(self, upstream: str, state: int) -> None:
+        """Show the circuit of the target of an upstream that was used last."""
+        if self._circuit_shown.get(upstream) != state:
+            self._circuit_shown[upstream] = state
+            self._circuit.labels(upstream).set(state)

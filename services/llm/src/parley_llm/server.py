@@ -5,22 +5,28 @@ import os
 from collections.abc import Mapping
 
 import grpc.aio
+import structlog
 from parley.llm.v1 import llm_service_pb2_grpc
 from parley_common.boot import Runtime, StartError
 from parley_common.grpc_server import bind_port, create_server
 from parley_common.http_server import HTTPServer
+from parley_common.reload import ReloadError
 from starlette.routing import BaseRoute
 
 from parley_llm.catalog import Catalog
 from parley_llm.completions import Completions
 from parley_llm.config import LLMSettings
 from parley_llm.http.app import HTTPApp
-from parley_llm.http.protocol import DecliningProtocol
+from parley_llm.http.protocol import CallerProtocol
 from parley_llm.metrics import LLMMetrics
 from parley_llm.routing import Routing, build_routing
 from parley_llm.servicer import SERVICE, LLMServicer
 
 LAST_WORDS_S = 0.5
+APPLIES = frozenset({"upstreams", "models", "callers"})
+"""Options that change while the service runs."""
+
+_log = structlog.get_logger("parley_llm.server")
 
 
 class LLMService:
@@ -32,6 +38,8 @@ class LLMService:
         """Build everything; nothing listens yet. Raises StartError when a proxy or CA file is unusable."""
         self._settings = settings
         self._runtime = runtime
+        self._env = env
+        self._longest_s = 0.0
         try:
             routing = build_routing(settings, env)
         except (ValueError, OSError) as exc:
@@ -64,17 +72,15 @@ class LLMService:
     async def start(self) -> None:
         """Bind both ports and begin to serve. Raises BindError."""
         settings = self._settings
-        longest = max(model.timeouts.total for model in settings.models.values())
-        self._http = HTTPServer(
-            self._app, settings.host, settings.http_port, http=DecliningProtocol, grace_s=LAST_WORDS_S
-        )
+        self._longest_s = _longest(settings)
+        self._http = HTTPServer(self._app, settings.host, settings.http_port, http=CallerProtocol, grace_s=LAST_WORDS_S)
         self._grpc = create_server(
             self._runtime.metrics,
             self._runtime.telemetry.tracer,
             self._runtime.health,
             services=(SERVICE,),
             domain="parley.llm",
-            longest_call_s=longest,
+            longest_call_s=self._longest_s,
         )
         llm_service_pb2_grpc.add_LLMServiceServicer_to_server(self._servicer, self._grpc)
         self.grpc_port = bind_port(self._grpc, settings.host, settings.grpc_port)
@@ -87,6 +93,23 @@ class LLMService:
         await self.completions.inflight.wait_idle(grace_s)
         await asyncio.gather(self._stop_grpc(), self._stop_http())
         self._routing.close()
+
+    async def reload(self, settings: LLMSettings) -> None:
+        """Route calls that begin from now on by other settings; those in flight finish as they began.
+
+        Raises
+            ReloadError: a proxy or CA file is unusable; nothing has changed.
+        """
+        before = self._routing
+        try:
+            routing = await asyncio.to_thread(build_routing, settings, self._env, before)
+        except (ValueError, OSError) as exc:
+            raise ReloadError(f"an upstream's proxy or ca_file can't be used: {exc}") from exc
+        self.completions.routing = routing
+        before.close(successor=routing)
+        if (longest := _longest(settings)) > self._longest_s:
+            # How long calls may go on over a connection that has reached its age was fixed with the listener.
+            _log.warning("longest_call_needs_restart", seconds=longest, now_s=self._longest_s)
 
     def addresses(self) -> Mapping[str, str]:
         """Return the addresses in use, and what stands behind them, for the log."""
@@ -106,3 +129,7 @@ class LLMService:
     async def _stop_http(self) -> None:
         if self._http is not None:
             await self._http.stop()
+
+
+def _longest(settings: LLMSettings) -> float:
+    return max(model.timeouts.total for model in settings.models.values())

@@ -114,4 +114,6 @@ def _set_trailers(context: Context, call: ChatCall) -> None:
     trailers = [("x-request-id", call.request_id), ("x-parley-attempts", str(course.attempts))]
     if course.attempts:
         trailers += [("x-parley-upstream", course.upstream), ("x-parley-model", printable(course.model))]
+    if course.adapted:
+        trailers.append(("x-parley-adapted", printable(", ".join(course.adapted))))
     context.set_trailing_metadata(tuple(trailers))

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from parley_llm.errors import DeadlineExceededError, DrainingError, LLMError, UpstreamError
+from parley_llm.errors import DeadlineExceededError, LLMError, StoppedError, UpstreamError
 from parley_llm.exchange import ChatCall
 from parley_llm.inflight import Inflight
 from parley_llm.recording import CallRecord
@@ -75,13 +75,13 @@ class ChatStream:
         if isinstance(error, UpstreamError):
             self._target.circuit.failed(self._loop.time())
         judge = self._judge
-        self._record.answered(judge.response_id, judge.response_model, judge.finish_reasons.values())
+        self._record.said(judge.response_id, judge.response_model, judge.finish_reasons.values())
         self._record.end(error=error, usage=self._judge.usage, text=self._text)
 
     def cut(self) -> None:
         """End the stream with an error because the process stops."""
         if self._judge.error is None and not self._judge.over:
-            self._judge.error = DrainingError("This process is stopping and could not wait for the end of the answer.")
+            self._judge.error = StoppedError("This process stopped before the answer was complete.")
             self._response.close()
 
     async def _next(self, patience_s: float) -> list[StreamEvent] | None:
@@ -137,5 +137,5 @@ def _text_length(chunk: dict[str, Any]) -> int:
     for choice in chunk["choices"]:
         for value in choice["delta"].values():
             if isinstance(value, str):
-                length += len(value.encode(errors="replace"))
+                length += len(value) if value.isascii() else len(value.encode(errors="replace"))
     return length

@@ -16,7 +16,7 @@ from parley_llm.errors import (
     PermissionDeniedError,
 )
 from parley_llm.exchange import MAX_ATTEMPTS, MAX_TIMEOUT_MS, ChatCall
-from parley_llm.http.exchange import ClientGoneError, HTTPExchange, Receive, Scope, Send
+from parley_llm.http.exchange import ClientGoneError, HTTPExchange, Receive, Scope
 from parley_llm.jsontext import parse_object
 from parley_llm.streams import ChatStream
 from parley_llm.upstream.proxy import is_loopback
@@ -40,11 +40,11 @@ class HTTPApp:
         self._keep_alive_s = keep_alive_s
         self._max_body = max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, _send: object) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        exchange = HTTPExchange(scope, receive, send)
+        exchange = HTTPExchange(scope, receive)
         try:
             await self._serve(exchange)
         except LLMError as error:
@@ -91,7 +91,7 @@ class HTTPApp:
         except ValueError as exc:
             raise InvalidRequestError(f"The body must be a JSON object: {exc}.") from exc
         streaming = body.values.get("stream")
-        if not isinstance(streaming, bool | None):
+        if streaming is not None and not isinstance(streaming, bool):
             raise InvalidRequestError("stream must be true or false.", param="stream")
         options = body.values.get("stream_options")
         traceparent = exchange.header(b"traceparent")
@@ -107,7 +107,7 @@ class HTTPApp:
             context=extract({"traceparent": traceparent}) if traceparent else None,
             course=exchange.course,
         )
-        watch = exchange.watch()
+        exchange.watch()
         try:
             if streaming:
                 await self._stream(exchange, call)
@@ -115,26 +115,22 @@ class HTTPApp:
                 completion = await self._completions.complete(call)
                 await exchange.answer(200, completion.data)
         finally:
-            watch.cancel()
+            exchange.unwatch()
 
     async def _stream(self, exchange: HTTPExchange, call: ChatCall) -> None:
         stream = await self._open(exchange, call)
         try:
-            if not exchange.started:
-                await exchange.start_stream()
             while (events := await stream.read(self._keep_alive_s)) is not None:
                 await exchange.write(_spell(events) or KEEP_ALIVE)
         finally:
             stream.close()
-        await exchange.write(DONE, more=False)
+        await exchange.end(DONE)
 
     async def _open(self, exchange: HTTPExchange, call: ChatCall) -> ChatStream:
         """Wait for the stream's first content; a long wait begins the answer with comments, as a sign of life."""
         opening = asyncio.ensure_future(self._completions.stream(call))
         try:
             while not (await asyncio.wait({opening}, timeout=self._keep_alive_s))[0]:
-                if not exchange.started:
-                    await exchange.start_stream()
                 await exchange.write(KEEP_ALIVE)
         except BaseException:
             opening.cancel()
@@ -161,7 +157,7 @@ class _WrongMethodError(InvalidRequestError):
 
 def _spell(events: list[StreamEvent]) -> bytes:
     # A line break inside a chunk can only be white space between its tokens, and would end the event's line.
-    return b"".join([b"data: " + event.data.replace(b"\n", b" ") + b"\n\n" for event in events])
+    return b"".join([b"data: %b\n\n" % event.data.replace(b"\n", b" ") for event in events])
 
 
 def _model(model: ModelInfo) -> dict[str, object]:

@@ -5,8 +5,6 @@ import math
 from parley_llm.errors import LLMError
 from parley_llm.jsontext import dump
 
-Headers = list[tuple[bytes, bytes]]
-
 
 def error_body(error: LLMError, request_id: str) -> bytes:
     """Return the JSON of an error; `code` is the stable reason in lower case."""
@@ -24,15 +22,15 @@ def error_body(error: LLMError, request_id: str) -> bytes:
     return dump({"error": inner}).encode()
 
 
-def error_headers(error: LLMError) -> Headers:
-    """Return the headers that tell clients whether and when to come again.
+def error_headers(error: LLMError) -> bytes:
+    """Return the header lines that tell clients whether and when to come again.
 
     OpenAI's clients obey `x-should-retry` and `retry-after-ms`.
     """
-    headers: Headers = []
+    lines = b""
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
-        headers.append((b"retry-after-ms", b"%d" % math.ceil(error.retry_after_s * 1000)))
+        milliseconds = math.ceil(error.retry_after_s * 1000)
+        lines += b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (math.ceil(error.retry_after_s), milliseconds)
     if not error.retryable:
-        headers.append((b"x-should-retry", b"false"))
-    return headers
+        lines += b"x-should-retry: false\r\n"
+    return lines

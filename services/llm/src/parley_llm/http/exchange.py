@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, on top of ASGI."""
+"""One HTTP request and its answer, on top of ASGI and its extension `Reply`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -6,14 +6,17 @@ from typing import Any
 
 from parley_llm.errors import InvalidRequestError, LLMError, RequestTooLargeError
 from parley_llm.exchange import Course, printable, request_id_from, whole_number
-from parley_llm.http.errors import Headers, error_body, error_headers
+from parley_llm.http.errors import error_body, error_headers
+from parley_llm.http.reply import EXTENSION, Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_S = 60.0
 DISCARDED = 64 * 1024 * 1024
+_JSON = b"content-type: application/json\r\n"
+# nginx would hold the events back without the last one.
+_EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
 class ClientGoneError(Exception):
@@ -23,24 +26,29 @@ class ClientGoneError(Exception):
 class HTTPExchange:
     """Reads the request and writes the answer; knows the headers that go with every answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id_from(self.header(b"x-request-id"))
         self.course = Course()
-        self.started = False
         self.gone = False
         self._receive = receive
-        self._send = send
+        self._reply: Reply = scope["extensions"][EXTENSION]
+
+    @property
+    def started(self) -> bool:
+        """Whether the answer has begun."""
+        return self._reply.started
 
     def header(self, name: bytes) -> str:
         """Return a header of the request, empty when it isn't there."""
-        return self.headers.get(name, b"").decode("latin-1")
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else ""
 
     def number(self, name: bytes, most: int) -> int | None:
         """Return a header as a number from 1 to `most`. Raises InvalidRequestError."""
-        return whole_number(name.decode(), self.header(name), most)
+        return whole_number(name.decode(), self.header(name), most) if name in self.headers else None
 
     async def body(self, limit: int) -> bytes:
         """Return the whole request body. Raises RequestTooLargeError, InvalidRequestError, ClientGoneError."""
@@ -77,59 +85,50 @@ class HTTPExchange:
             raise RequestTooLargeError(f"The body is longer than {limit} bytes.")
         return bytes(data)
 
-    def watch(self) -> asyncio.Task[None]:
-        """Cancel the running task when the caller goes away; to be called once the body is read."""
+    def watch(self) -> None:
+        """Cancel the running task when the caller goes away, until `unwatch`."""
         handler = asyncio.current_task()
 
-        async def wait() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+        def leave() -> None:
             self.gone = True
             if handler is not None:
                 handler.cancel()
 
-        return asyncio.create_task(wait())
+        self._reply.watch_caller(leave)
 
-    async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
-        """Send a complete JSON answer."""
-        await self._start(
-            status,
-            [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *(headers or [])],
-        )
-        await self._send({"type": "http.response.body", "body": body})
+    def unwatch(self) -> None:
+        """Let the running task go on whatever the caller does."""
+        self._reply.watch_caller(None)
+
+    async def answer(self, status: int, body: bytes, headers: bytes = b"") -> None:
+        """Send a complete JSON answer; `headers` are further header lines."""
+        await self._reply.answer(status, _JSON + headers + self._about_call(), body)
 
     async def fail(self, error: LLMError) -> None:
         """Send an error: as the answer, or inside the stream that has begun, which then ends without `[DONE]`."""
         body = error_body(error, self.request_id)
-        if not self.started:
-            headers = error_headers(error)
-            if isinstance(error, RequestTooLargeError):
-                headers.append((b"connection", b"close"))  # The rest of the body would be read as a request.
-            await self.answer(error.http_status, body, headers)
-        else:
-            await self.write(b"data: " + body + b"\n\n", more=False)
+        if self.started:
+            await self._reply.end(b"data: " + body + b"\n\n")
+            return
+        if isinstance(error, RequestTooLargeError):
+            self._reply.close_after()  # The rest of the body would be read as a request.
+        await self.answer(error.http_status, body, error_headers(error))
 
-    async def start_stream(self) -> None:
-        """Send the head of an event stream."""
-        await self._start(
-            200,
-            [
-                (b"content-type", b"text/event-stream; charset=utf-8"),
-                (b"cache-control", b"no-cache"),
-                (b"x-accel-buffering", b"no"),  # nginx would hold the events back.
-            ],
-        )
+    def write(self, data: bytes) -> Awaitable[None]:
+        """Send a piece of the event stream, the first one with its head; waits while the caller reads too slowly."""
+        reply = self._reply
+        return reply.write(data) if reply.started else reply.begin(200, _EVENTS + self._about_call(), data)
 
-    async def write(self, data: bytes, *, more: bool = True) -> None:
-        """Send a piece of the stream; waits while the caller reads too slowly."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+    async def end(self, data: bytes) -> None:
+        """Send the last piece of the event stream, which has begun."""
+        await self._reply.end(data)
 
-    async def _start(self, status: int, headers: Headers) -> None:
-        self.started = True
-        headers.append((b"x-request-id", self.request_id.encode()))
+    def _about_call(self) -> bytes:
         course = self.course
-        if course.attempts:
-            headers.append((b"x-parley-upstream", course.upstream.encode("latin-1", "replace")))
-            headers.append((b"x-parley-model", printable(course.model).encode()))
-        headers.append((b"x-parley-attempts", b"%d" % course.attempts))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if not course.attempts:
+            return f"x-request-id: {self.request_id}\r\nx-parley-attempts: 0\r\n".encode()
+        adapted = f"x-parley-adapted: {printable(', '.join(course.adapted))}\r\n" if course.adapted else ""
+        return (
+            f"x-request-id: {self.request_id}\r\nx-parley-upstream: {course.upstream}\r\n"
+            f"x-parley-model: {printable(course.model)}\r\nx-parley-attempts: {course.attempts}\r\n{adapted}"
+        ).encode()

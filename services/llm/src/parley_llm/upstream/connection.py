@@ -5,7 +5,7 @@ makes the connection stop reading, so a slow caller slows the upstream down inst
 """
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -33,9 +33,13 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._wait_by = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._on_complete: Callable[[], None] | None = None
         self._paused = False
         self.closed = False
@@ -55,7 +59,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._discarding = False
         self._error: WireError | None = None
-        self._body: deque[bytes] = deque()
+        self._body: list[bytes] = []
         self._buffered = 0
 
     # What the pool and the transport use.
@@ -93,7 +97,7 @@ class Connection(asyncio.Protocol):
                 raise self._error
             await self._wait(by)
         data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
+        self._body = []
         self._buffered = 0
         if self._paused and self._transport is not None and not self.closed:
             self._paused = False
@@ -156,6 +160,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self.keep_alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._busy and not self.complete:
             ended_well = exc is None and self._head_done and not self._has_length and not self._interim
             if ended_well:
@@ -219,15 +226,28 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     async def _wait(self, by: float) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_at(by, _expire, waiter)
+        self._waiter = self._loop.create_future()
+        self._wait_by = by
+        if by < self._timer_at:
+            self._arm(by)
         try:
-            await waiter
+            await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
+    def _arm(self, at: float) -> None:
+        """Set the connection's one timer. A wait that ends later leaves it, since waits mostly end well before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._look_at_clock)
+        self._timer_at = at
 
-def _expire(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._wait_by:
+            self._arm(self._wait_by)
+        else:
+            self._waiter.set_exception(TimeoutError())

@@ -24,17 +24,23 @@ from parley_llm.errors import (
     UpstreamUnavailableError,
 )
 from parley_llm.jsontext import dump, load
+from parley_llm.presets.schema import Meaning, Preset
 from parley_llm.upstream.connection import ResponseFormatError, WireError
 from parley_llm.upstream.transport import ConnectTimeoutError
 
 RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
-
-# OpenAI: insufficient_quota, billing_*; DashScope: Arrearage; Zhipu: 1113 (all in their error code pages).
-_NO_BALANCE = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "arrearage", "1113"})
-# OpenAI and Azure: content_filter, content_policy_violation; DashScope: data_inspection_failed; Zhipu: 1301.
-_FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed", "1301"})
-_TOO_LONG = frozenset({"context_length_exceeded", "1261"})
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id")
+_MATCHED = 4000  # Characters of a message that the rules look at.
+_CLASSES: dict[Meaning, type[LLMError]] = {
+    "no_balance": UpstreamQuotaError,
+    "content_filter": ContentFilteredError,
+    "too_long": ContextLengthExceededError,
+    "rate_limited": UpstreamRateLimitError,
+    "busy": UpstreamUnavailableError,
+    "auth": UpstreamAuthError,
+    "bad_parameter": InvalidRequestError,
+    "model_not_found": ModelNotFoundError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,13 @@ class _Said:
     message: str = ""
     code: str = ""
     type: str = ""
+    inner_code: str = ""
     param: str | None = None
+
+    @property
+    def words(self) -> frozenset[str]:
+        """What rules match by, in small letters."""
+        return frozenset((self.code.lower(), self.type.lower(), self.inner_code.lower()))
 
 
 def error_from_exception(upstream: str, exc: Exception, *, silent_for_s: float | None = None) -> LLMError:
@@ -63,14 +75,14 @@ def error_from_exception(upstream: str, exc: Exception, *, silent_for_s: float |
 
 
 def error_from_answer(
-    upstream: str, status: int, headers: Mapping[str, str], body: bytes, secret: str = ""
+    upstream: str, preset: Preset, status: int, headers: Mapping[str, str], body: bytes, secret: str = ""
 ) -> LLMError:
     """Translate an answer with an error status. `secret` is the API key, which is taken out of the text."""
     try:
         decoded: object = load(body)
     except ValueError:
         decoded = None
-    error = _classify(upstream, status, _said(decoded), secret)
+    error = _classify(upstream, preset, status, _said(decoded, preset), secret)
     error.metadata = {**error.metadata, "upstream_status": str(status)}
     for name in _REQUEST_ID_HEADERS:
         if name in headers:
@@ -81,12 +93,23 @@ def error_from_answer(
     return error
 
 
-def error_from_event(upstream: str, chunk: object, secret: str = "") -> LLMError:
+def reports_error(answer: Mapping[str, Any], preset: Preset) -> bool:
+    """Tell whether an answer or chunk that came with status 200 says that it is an error."""
+    if answer.get("error"):
+        return True
+    form = preset.error_body
+    if form is None:
+        return False
+    told = answer.get(form.member)
+    return isinstance(told, dict) and form.code in told and str(told[form.code]).lower() not in form.ok
+
+
+def error_from_event(upstream: str, preset: Preset, chunk: object, secret: str = "") -> LLMError:
     """Translate an error that arrived inside a body whose status was 200."""
-    said = _said(chunk)
+    said = _said(chunk, preset)
     status = int(said.code) if said.code.isdigit() and 400 <= int(said.code) <= 599 else 0
-    if status or {said.code.lower(), said.type.lower()} & (_NO_BALANCE | _FILTERED | _TOO_LONG):
-        return _classify(upstream, status or 400, said, secret)
+    if status or preset.meaning(0, said.words, said.message[:_MATCHED]):
+        return _classify(upstream, preset, status, said, secret)
     text = _clean(said.message, secret) or "no details"
     return StreamBrokenError(f"Upstream {upstream!r} reported an error: {text}", metadata=_metadata(upstream, said))
 
@@ -108,58 +131,55 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, moment.timestamp() - time.time())
 
 
-def _classify(upstream: str, status: int, said: _Said, secret: str) -> LLMError:
+def _classify(upstream: str, preset: Preset, status: int, said: _Said, secret: str) -> LLMError:
     metadata = _metadata(upstream, said)
-    words = {said.code.lower(), said.type.lower()}
-    if status == 402 or words & _NO_BALANCE:
+    meaning = preset.meaning(status, said.words, said.message[:_MATCHED])
+    kind = _CLASSES[meaning] if meaning else _class_for(status)
+    if kind is UpstreamQuotaError:
         return UpstreamQuotaError(f"The account at upstream {upstream!r} has no balance.", metadata=metadata)
-    if status in (401, 403):
+    shown = f" (status {status})" if status else ""
+    if kind is UpstreamAuthError:
         # The upstream's own text may quote a part of the key.
-        return UpstreamAuthError(
-            f"Upstream {upstream!r} refused the configured API key (status {status}).", metadata=metadata
-        )
+        return UpstreamAuthError(f"Upstream {upstream!r} refused the configured API key{shown}.", metadata=metadata)
     text = _clean(said.message, secret)
-    message = f"Upstream {upstream!r}: {text}" if text else f"Upstream {upstream!r} answered with status {status}."
-    kind = _class_for(status, words, text)
+    message = f"Upstream {upstream!r}: {text}" if text else f"Upstream {upstream!r} answered with an error{shown}."
     error = kind(message, metadata=metadata, param=said.param)
-    if kind in (InvalidRequestError, UpstreamUnavailableError, UpstreamStatusError):
+    own_status = kind in (InvalidRequestError, UpstreamUnavailableError, UpstreamStatusError)
+    # A rule may give a status another sense than it has by itself; then it would mislead the caller.
+    if own_status and (not meaning or status // 100 == error.http_status // 100):
         error.http_status = status
     return error
 
 
-def _class_for(status: int, words: set[str], text: str) -> type[LLMError]:
-    if status == 429:
-        return UpstreamRateLimitError
+def _class_for(status: int) -> type[LLMError]:
+    """Return what a status means by itself."""
     if status in RETRIED_STATUSES:
         return UpstreamUnavailableError
     if status >= 500:
         return UpstreamStatusError
-    if status < 400:
-        return UpstreamProtocolError
-    if status == 404:
-        return ModelNotFoundError
-    if words & _TOO_LONG or "maximum context length" in text:
-        return ContextLengthExceededError
-    if words & _FILTERED:
-        return ContentFilteredError
-    return InvalidRequestError
+    return InvalidRequestError if status >= 400 else UpstreamProtocolError
 
 
-def _said(decoded: object) -> _Said:
+def _said(decoded: object, preset: Preset) -> _Said:
     if not isinstance(decoded, dict):
         return _Said()
+    form = preset.error_body
+    if form and not decoded.get("error") and isinstance(decoded.get(form.member), dict):
+        told = decoded[form.member]
+        return _Said(str(told.get(form.message) or ""), str(told.get(form.code) or ""))
     inner: Any = decoded.get("error") or decoded
     if isinstance(inner, str):
         return _Said(message=inner, code=str(decoded.get("code") or ""))
     if not isinstance(inner, dict):
         return _Said()
     detail = inner.get("message") or inner.get("detail") or ""
-    message = detail if isinstance(detail, str) else dump(detail)
     param = inner.get("param")
+    nested = inner.get("innererror")
     return _Said(
-        message,
+        detail if isinstance(detail, str) else dump(detail),
         str(inner.get("code") or inner.get("status") or ""),
         str(inner.get("type") or ""),
+        str(nested.get("code") or "") if isinstance(nested, dict) else "",
         param if isinstance(param, str) else None,
     )
 

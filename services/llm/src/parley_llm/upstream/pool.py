@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 
 from parley_llm.upstream.connection import Connection, ConnectionLostError, WireError
@@ -38,21 +39,24 @@ class Pool:
         self._active = 0
         self._closed = False
 
-    async def acquire(self, by: float, *, fresh: bool = False) -> tuple[Connection, bool]:
-        """Return a connection and whether it has been used before. Raises ConnectError or TimeoutError."""
-        now = asyncio.get_running_loop().time()
-        while self._idle and not fresh:
+    def take(self) -> Connection | None:
+        """Return a connection that has been used before, if one is idle."""
+        while self._idle:
             connection = self._idle.pop()
-            if not connection.closed and now - connection.idle_since < MAX_IDLE_S:
+            if not connection.closed and time.monotonic() - connection.idle_since < MAX_IDLE_S:
                 self._active += 1
-                return connection, True
+                return connection
             connection.abort()
+        return None
+
+    async def open(self, by: float) -> Connection:
+        """Return a new connection. Raises ConnectError or TimeoutError."""
         if self._active >= self._max:
             raise ConnectError(f"all {self._max} connections are in use")
         self._active += 1
         try:
             async with asyncio.timeout_at(by):
-                return await self._open(), False
+                return await self._open()
         except BaseException:
             self._active -= 1
             raise
@@ -61,7 +65,7 @@ class Pool:
         """Take a connection back: to be used again when its exchange is complete, closed otherwise."""
         self._active -= 1
         if connection.reusable and len(self._idle) < MAX_IDLE and not self._closed:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.abort()

@@ -1,10 +1,12 @@
 """Brings a model's reasoning into one form: `reasoning_content`, as DeepSeek's API names it.
 
-Others write `reasoning` (vLLM, OpenRouter) or put it between `<think>` and `</think>` at the start of the
-answer's text (many open models). A `<think>` anywhere else is text like any other.
+Others write `reasoning`, put it between `<think>` and `</think>` at the start of the answer's text, or make a list
+of parts of `content`; the preset says which. A `<think>` anywhere else is text like any other.
 """
 
 from typing import Any
+
+from parley_llm.presets.schema import Reasoning
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
@@ -15,8 +17,8 @@ class ThinkSplitter:
 
     __slots__ = ("_held", "_state")
 
-    def __init__(self) -> None:
-        self._state = "start"
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._state = "start" if enabled else "text"
         self._held = ""
 
     @property
@@ -66,15 +68,23 @@ def _overlap(text: str, mark: str) -> int:
     return 0
 
 
-def unify(part: dict[str, Any], splitter: ThinkSplitter, *, final: bool) -> dict[str, str | None]:
-    """Return what must change in a message or delta: member name to new text, or to None to take it out."""
-    changes: dict[str, str | None] = {}
-    reasoning = part.get("reasoning")
-    if isinstance(reasoning, str) and "reasoning_content" not in part:
-        changes["reasoning"] = None
-        changes["reasoning_content"] = reasoning
+def unify(part: dict[str, Any], splitter: ThinkSplitter, form: Reasoning, *, final: bool) -> dict[str, Any]:
+    """Return what must change in a message or delta: member name to new value, or to None to take it out."""
+    changes: dict[str, Any] = {}
+    for name in form.members:
+        reasoning = part.get(name)
+        if isinstance(reasoning, str):
+            if name != "reasoning_content":
+                changes[name] = None
+                changes["reasoning_content"] = reasoning
+            break
     content = part.get("content")
-    if splitter.idle or (not content and not final) or not isinstance(content, str | None):
+    if form.parts and isinstance(content, list) and (texts := _texts(content)) is not None:
+        thought, content = texts
+        changes["content"] = content
+        if thought:
+            changes["reasoning_content"] = thought
+    if splitter.idle or (not content and not final) or not (content is None or isinstance(content, str)):
         return changes
     thought, answer = splitter.feed(content or "", final=final)
     if thought:
@@ -83,3 +93,16 @@ def unify(part: dict[str, Any], splitter: ThinkSplitter, *, final: bool) -> dict
     if answer != (content or ""):
         changes["content"] = answer
     return changes
+
+
+def _texts(parts: list[Any]) -> tuple[str, str] | None:
+    """Return reasoning and answer of a list of parts, None when one of them is neither."""
+    said: dict[str, list[str]] = {"thinking": [], "text": []}
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in said:
+            return None
+        inner = part.get(kind)
+        pieces = [one.get("text") for one in inner if isinstance(one, dict)] if isinstance(inner, list) else [inner]
+        said[kind] += [piece for piece in pieces if isinstance(piece, str)]
+    return "".join(said["thinking"]), "".join(said["text"])

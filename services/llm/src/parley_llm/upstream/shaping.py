@@ -1,13 +1,13 @@
 """Turns a caller's request into the body for one target: model, target's `params`, usage; all else as it came."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from parley_llm.config import ParamsSettings
 from parley_llm.jsontext import dump, join_object, parse_object
+from parley_llm.parameters import ParamsSettings
 
 _LOCATOR = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]")
 _UNSAFE = re.compile(r"[\x00-\x20\\@]")
@@ -32,28 +32,40 @@ class Params:
             tuple((name, dump(value)) for name, value in settings.set.items()),
         )
 
-    def apply(self, texts: dict[str, str]) -> None:
-        """Change the members in place: rename, drop, default, set."""
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to change."""
+        return bool(self.rename or self.drop or self.default or self.set)
+
+    def apply(self, texts: dict[str, str]) -> list[str]:
+        """Change the members in place: rename, drop, default, set. Return which of those there were changed."""
+        changed = [name for name, _ in self.rename if name in texts]
         for old, new in self.rename:
             if old in texts:
                 texts[new] = texts.pop(old)
-        for name in self.drop:
-            texts.pop(name, None)
+        changed += [name for name in self.drop if texts.pop(name, None) is not None]
+        changed += [name for name, text in self.set if texts.get(name, text) != text]
         for name, text in self.default:
             texts.setdefault(name, text)
         texts.update(self.set)
+        return changed
 
 
-def shape_body(texts: Mapping[str, str], model: str, params: Params, *, ask_usage: bool) -> bytes:
-    """Return the body for a target, made afresh from the caller's members."""
+def shape_body(
+    texts: Mapping[str, str], model: str, params: Sequence[Params], *, ask_usage: bool, adapted: list[str]
+) -> bytes:
+    """Return the body for a target, made afresh from the caller's members; names of changed ones go to `adapted`."""
     members = dict(texts)
     members["model"] = dump(model)
-    params.apply(members)
+    for one in params:
+        adapted += one.apply(members)
     if ask_usage:
         options = members.get("stream_options", "null")
-        merged = {} if options == "null" else parse_object(options).texts
-        merged["include_usage"] = "true"
-        members["stream_options"] = join_object(merged)
+        if options == "null":
+            members["stream_options"] = '{"include_usage":true}'
+        else:
+            merged = parse_object(options).texts
+            merged["include_usage"] = "true"
+            members["stream_options"] = join_object(merged)
     return join_object(members).encode()
 
 

@@ -1,7 +1,5 @@
 """Splits a body into server-sent events (WHATWG HTML, "Server-sent events"), whatever the chunk borders are."""
 
-from collections.abc import Iterator
-
 MAX_EVENT = 8 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -27,6 +25,9 @@ class EventSplitter:
             data = data.removeprefix(_BOM)
         if self._held_cr or b"\r" in data:
             data = self._normalise(data)
+        if not self._buffer and data.endswith(b"\n\n"):
+            # Whole events, as most upstreams write them.
+            return _events(data[:-2].split(b"\n\n"))
         # Only the new bytes (and one before them) can hold the blank line that ends an event.
         search_from = max(0, len(self._buffer) - 1)
         if self._buffer:
@@ -43,13 +44,13 @@ class EventSplitter:
             return []
         blocks = bytes(whole[:end]).split(b"\n\n")
         self._buffer = bytearray(whole[end + 2 :])
-        return list(_events(blocks))
+        return _events(blocks)
 
     def end(self) -> list[tuple[bytes, bytes]]:
         """Return the event that the body's end cut off before its blank line, if there is one."""
         rest = bytes(self._buffer)
         self._buffer.clear()
-        return list(_events([rest]))
+        return _events([rest])
 
     def _normalise(self, data: bytes) -> bytes:
         """Turn CR LF and CR into LF; a CR at the end waits for what follows it."""
@@ -61,10 +62,11 @@ class EventSplitter:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _events(blocks: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _events(blocks: list[bytes]) -> list[tuple[bytes, bytes]]:
+    events: list[tuple[bytes, bytes]] = []
     for block in blocks:
         if block.startswith(b"data: ") and b"\n" not in block:
-            yield b"", block[6:]
+            events.append((b"", block[6:]))
             continue
         name = b""
         data: list[bytes] = []
@@ -75,4 +77,5 @@ def _events(blocks: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
             elif field == b"event":
                 name = value.removeprefix(b" ")
         if data:
-            yield name, b"\n".join(data)
+            events.append((name, b"\n".join(data)))
+    return events

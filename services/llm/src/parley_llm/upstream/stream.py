@@ -9,9 +9,10 @@ from typing import Any
 
 from parley_llm.errors import LLMError, StreamBrokenError
 from parley_llm.exchange import MAX_CHOICES
-from parley_llm.jsontext import dump, join_array, join_object, load, parse_array, parse_object
-from parley_llm.upstream.errors import error_from_event
-from parley_llm.upstream.reasoning import ThinkSplitter, unify
+from parley_llm.jsontext import load
+from parley_llm.presets.schema import Preset
+from parley_llm.upstream.answers import Changes, ChoiceReader, respell
+from parley_llm.upstream.errors import error_from_event, reports_error
 from parley_llm.upstream.sse import EventSplitter, EventTooLargeError
 
 
@@ -28,12 +29,13 @@ class StreamEvent:
 class StreamJudge:
     """Follows one stream. After `feed` or `end`, `error` says what went wrong behind the returned events."""
 
-    def __init__(self, upstream: str, choices: int = 1, secret: str = "") -> None:
+    def __init__(self, upstream: str, preset: Preset, choices: int = 1, secret: str = "") -> None:
         self._upstream = upstream
+        self._preset = preset
         self._wanted = choices
         self._secret = secret
         self._splitter = EventSplitter()
-        self._think: dict[int, ThinkSplitter] = {}
+        self._readers: dict[int, ChoiceReader] = {}
         self.finish_reasons: dict[int, str] = {}
         self.usage: dict[str, Any] | None = None
         self.response_id = ""
@@ -44,7 +46,8 @@ class StreamJudge:
     @property
     def complete(self) -> bool:
         """Tell whether every choice that was asked for, and every one that began, has finished."""
-        return len(self.finish_reasons) >= max(self._wanted, len(self._think))
+        finished = len(self.finish_reasons)
+        return finished > 0 and finished >= max(self._wanted, len(self._readers))
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Return the chunks that `data` completes."""
@@ -75,8 +78,8 @@ class StreamJudge:
                 if not cut_off:
                     self._break("a chunk is not JSON")
                 break
-            if name == b"error" or not isinstance(chunk, dict) or chunk.get("error"):
-                self.error = error_from_event(self._upstream, chunk, self._secret)
+            if name == b"error" or not isinstance(chunk, dict) or reports_error(chunk, self._preset):
+                self.error = error_from_event(self._upstream, self._preset, chunk, self._secret)
                 break
             event = self._chunk(data, chunk)
             if event is not None:
@@ -108,35 +111,51 @@ class StreamJudge:
         if not choices:
             return StreamEvent(data, chunk, False, isinstance(usage, dict))
         has_content = False
-        changes: dict[int, dict[str, str | None]] = {}
+        changes: dict[int, Changes] = {}
         for position, choice in enumerate(choices):
+            bare = isinstance(choice, dict) and "delta" not in choice
             delta = self._delta(choice)
-            if delta is None or len(self._think) > MAX_CHOICES:
+            if delta is None or len(self._readers) > MAX_CHOICES:
                 self._break("a choice of a chunk is malformed")
                 return None
-            changed = self._follow(choice, delta)
-            if changed:
-                changes[position] = changed
+            try:
+                changed = self._follow(choice, delta)
+            except StreamBrokenError as exc:
+                self.error = exc
+                return None
+            if changed is not None or bare:
+                # Callers read the delta of every choice, so one that is missing is spelled out as well.
+                changes[position] = changed or Changes({})
             has_content = has_content or bool(choice.get("finish_reason")) or _has_content(delta)
+        lifted = self._lift_usage(chunk, choices, changes) if self._preset.usage_in_choice else {}
         if changes:
-            data = _respell(data, "delta", changes)
+            data = respell(data, "delta", changes, **lifted)
         return StreamEvent(data, chunk, has_content, False)
 
-    def _follow(self, choice: dict[str, Any], delta: dict[str, Any]) -> dict[str, str | None]:
-        """Note what a choice says about the stream; return the changes to its delta, which are already applied."""
+    def _follow(self, choice: dict[str, Any], delta: dict[str, Any]) -> Changes | None:
+        """Note what a choice says about the stream; return the changes to it, which are already applied."""
         index = choice.get("index", 0)
-        finish_reason = choice.get("finish_reason")
-        splitter = self._think.get(index)
-        if splitter is None:
-            splitter = self._think[index] = ThinkSplitter()
-        changed = unify(delta, splitter, final=bool(finish_reason))
-        if changed:
-            _apply(delta, changed)
-        if finish_reason:
+        reader = self._readers.get(index)
+        if reader is None:
+            reader = self._readers[index] = ChoiceReader(self._upstream, self._preset)
+        changed = reader.read(choice, delta)
+        if finish_reason := choice.get("finish_reason"):
             self.finish_reasons[index] = finish_reason
         if isinstance(choice.get("usage"), dict):
-            self.usage = choice["usage"]  # Moonshot counts the tokens inside the choice.
+            self.usage = choice["usage"]
         return changed
+
+    @staticmethod
+    def _lift_usage(
+        chunk: dict[str, Any], choices: list[dict[str, Any]], changes: dict[int, Changes]
+    ) -> dict[str, Any]:
+        """Move the token counts from inside a choice to where callers look for them."""
+        for position, choice in enumerate(choices):
+            if isinstance(choice.get("usage"), dict):
+                chunk["usage"] = choice.pop("usage")
+                changes.setdefault(position, Changes({})).choice["usage"] = None
+                return {"usage": chunk["usage"]}
+        return {}
 
     @staticmethod
     def _delta(choice: object) -> dict[str, Any] | None:
@@ -146,52 +165,17 @@ class StreamJudge:
         delta = choice.setdefault("delta", {})
         if delta is None:
             delta = choice["delta"] = {}
-        well_formed = (
-            isinstance(delta, dict)
-            and isinstance(choice.get("index", 0), int)
-            and isinstance(choice.get("finish_reason"), str | None)
-            and isinstance(delta.get("tool_calls"), list | None)
+        if not isinstance(delta, dict) or not isinstance(choice.get("index", 0), int):
+            return None
+        finish_reason, calls = choice.get("finish_reason"), delta.get("tool_calls")
+        well_formed = (finish_reason is None or isinstance(finish_reason, str)) and (
+            calls is None or isinstance(calls, list)
         )
         return delta if well_formed else None
 
 
 def _has_content(delta: dict[str, Any]) -> bool:
-    return any(value for name, value in delta.items() if name != "role")
-
-
-def unify_completion(data: bytes, completion: dict[str, Any]) -> bytes:
-    """Bring the reasoning of a complete answer into one form, in `completion` and in the text returned."""
-    changes: dict[int, dict[str, str | None]] = {}
-    for position, choice in enumerate(completion["choices"]):
-        changed = unify(choice["message"], ThinkSplitter(), final=True)
-        if changed:
-            changes[position] = changed
-            _apply(choice["message"], changed)
-    return _respell(data, "message", changes) if changes else data
-
-
-def _apply(part: dict[str, Any], changes: dict[str, str | None]) -> None:
-    for name, value in changes.items():
-        if value is None:
-            part.pop(name, None)
-        else:
-            part[name] = value
-
-
-def _respell(data: bytes, part_name: str, changes: dict[int, dict[str, str | None]]) -> bytes:
-    """Change members of some choices' deltas or messages and leave every other character as it was."""
-    whole = parse_object(data).texts
-    choices = parse_array(whole["choices"])
-    for position, changed in changes.items():
-        choice = parse_object(choices[position]).texts
-        text = choice.get(part_name, "{}")
-        part = {} if text == "null" else parse_object(text).texts
-        for name, value in changed.items():
-            if value is None:
-                part.pop(name, None)
-            else:
-                part[name] = dump(value)
-        choice[part_name] = join_object(part)
-        choices[position] = join_object(choice)
-    whole["choices"] = join_array(choices)
-    return join_object(whole).encode()
+    for name, value in delta.items():  # noqa: SIM110 - runs for every chunk, and `any` makes a generator each time
+        if value and name != "role":
+            return True
+    return False

@@ -1,14 +1,15 @@
 """The one interface to an upstream, `Transport`, and its implementation over HTTP/1.1."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from parley_llm.upstream.connection import Connection, ConnectionLostError, ResponseFormatError
 from parley_llm.upstream.pool import Pool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """A request to an upstream; `headers` are the finished header lines, which hold the API key."""
 
@@ -64,27 +65,30 @@ class HTTPTransport:
             request.headers,
             len(request.body),
         )
-        fresh = False
+        pool = self._pool
+        connection = pool.take()
+        reused = connection is not None
         while True:
-            try:
-                connection, reused = await self._pool.acquire(connect_by, fresh=fresh)
-            except TimeoutError as exc:
-                raise ConnectTimeoutError from exc
+            if connection is None:
+                try:
+                    connection = await pool.open(connect_by)
+                except TimeoutError as exc:
+                    raise ConnectTimeoutError from exc
             try:
                 connection.begin(head, request.body)
                 await connection.head(answer_by)
             except ConnectionLostError:
-                self._pool.release(connection)
+                pool.release(connection)
                 # A kept-alive connection that the upstream closed just now never carried the request.
                 if not reused or connection.answered:
                     raise
-                fresh = True
+                connection, reused = None, False
             except BaseException:
                 connection.abort()
-                self._pool.release(connection)
+                pool.release(connection)
                 raise
             else:
-                return _HTTPResponse(connection, self._pool)
+                return _HTTPResponse(connection, pool)
 
     def close(self) -> None:
         self._pool.close()
@@ -103,17 +107,18 @@ class _HTTPResponse:
         self.headers = connection.headers
 
     async def read(self, by: float, limit: int, idle_s: float) -> bytes:
+        connection = self._connection
         parts: list[bytes] = []
         size = 0
-        while data := await self._connection.body(min(by, after(idle_s))):
+        while data := await connection.body(min(by, connection.now() + idle_s)):
             parts.append(data)
             size += len(data)
             if size > limit:
                 raise ResponseFormatError(f"the answer is longer than {limit} bytes")
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def next(self, by: float) -> bytes:
-        return await self._connection.body(by)
+    def next(self, by: float) -> Coroutine[Any, Any, bytes]:
+        return self._connection.body(by)
 
     def close(self, *, finished: bool = False) -> None:
         if not self._open:

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from parley_llm.config import UpstreamSettings
-from parley_llm.presets import Preset, load_preset
+from parley_llm.presets import load_preset
+from parley_llm.presets.schema import Preset
 from parley_llm.retry import RetryBudget
 from parley_llm.upstream.demo import DemoTransport
 from parley_llm.upstream.keys import APIKey, KeyRing
