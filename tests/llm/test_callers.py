@@ -178,6 +178,25 @@ async def test_no_kind_of_part_smuggles_a_url(part: dict[str, Any], service: Run
     assert not upstream.requests
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"image_url":{"url":"http://evil.example/x"},"image_url":{"url":"data:image/png;base64,AA"}}]',
+        '[{"image_url":{"url":"http://evil.example/x","\\u0075rl":"data:image/png;base64,AA"}}]',
+        '[{"image_url":{"url":"http://evil.example/x"}}],"content":"a text"',
+    ],
+)
+async def test_a_second_member_of_the_same_name_hides_no_url(
+    content: str, service: Running, upstream: OpenAIUpstream
+) -> None:
+    body = f'{{"model":"chat","messages":[{{"role":"user","content":{content}}}]}}'
+    sent = {"content-type": "application/json"}
+    answer = await service.http.post("/v1/chat/completions", content=body, headers=sent)
+    assert answer.status_code == 400
+    assert "twice" in answer.json()["error"]["message"]
+    assert not upstream.requests
+
+
 async def test_urls_in_text_are_text(service: Running) -> None:
     parts = [{"type": "text", "text": "http://evil.example/x"}]
     assert (await ask("http", service, messages=[{"role": "user", "content": parts}])).ok

@@ -23,7 +23,7 @@ from parley_llm.errors import (
 )
 from parley_llm.exchange import ChatCall, Completion
 from parley_llm.inflight import Inflight, Waiting
-from parley_llm.jsontext import load
+from parley_llm.jsontext import load, repeats_a_name
 from parley_llm.metrics import LLMMetrics
 from parley_llm.recording import CallRecord, may_record
 from parley_llm.routing import Route, Routing, Target
@@ -91,6 +91,9 @@ class Completions:
             raise InvalidRequestError("stream_options must be an object.", param="stream_options")
         route = self.routing.route(call.model)
         call.caller.check_model(route.alias, call.model)
+        # Only a list inside the list of messages can hold content parts.
+        if call.texts["messages"].count("[") > 1 and repeats_a_name(call.texts["messages"]):
+            raise InvalidRequestError("messages must not name a member of an object twice.", param="messages")
         targets = route.usable(call.upstream, list(media_urls(messages)))
         targets = route.able(targets, call.values, call.model, stream=stream)
         limit = route.timeouts.total if call.timeout_s is None else min(route.timeouts.total, call.timeout_s)

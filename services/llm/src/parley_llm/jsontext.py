@@ -109,6 +109,32 @@ def parse_array(text: str) -> list[str]:
     return elements
 
 
+def repeats_a_name(text: str) -> bool:
+    """Tell whether an object anywhere in a JSON text has two members of one name.
+
+    Readers disagree about which of the two counts (RFC 8259, 4), so what was checked may not be what is used.
+    """
+    try:
+        _STRICT.decode(text)
+    except _RepeatedNameError:
+        return True
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return False
+
+
+class _RepeatedNameError(Exception):
+    """Ends decoding at the first object with two members of one name."""
+
+
+def _distinct(members: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in members}) < len(members):
+        raise _RepeatedNameError
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=float)
+
+
 def _name_text(name: str) -> str:
     return f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
 
