@@ -103,6 +103,37 @@ async def test_concurrency(upstream: OpenAIUpstream) -> None:
         assert (await ask("http", service, headers)).ok
 
 
+async def test_a_caller_sees_its_own_standing_even_when_limited(upstream: OpenAIUpstream) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    upstream.replies = [completion()]
+    limits = {"requests_per_minute": 2, "tokens_per_minute": 1000, "concurrency": 3, "models": ["chat"]}
+    async with run_service(with_callers(upstream, **limits)) as service:
+        assert (await service.http.get("/v1/parley/me")).status_code == 401
+        for expected in (True, True, False):
+            assert (await ask("http", service, headers)).ok is expected
+        answer = await service.http.get("/v1/parley/me", headers=headers)
+        assert answer.status_code == 200
+        standing = answer.json()
+        # The bucket fills up again while the test runs.
+        assert 976 <= standing["limits"]["tokens_per_minute"].pop("remaining") <= 1000
+        assert standing == {
+            "name": "crm",
+            "models": ["chat"],
+            "limits": {
+                "requests_per_minute": {"limit": 2, "remaining": 0},
+                "tokens_per_minute": {"limit": 1000},
+                "concurrency": {"limit": 3, "remaining": 3},
+            },
+            "usage": {"requests": 2, "tokens": 24},
+        }
+        assert (await service.http.post("/v1/parley/me", headers=headers)).status_code == 405
+
+
+async def test_without_callers_everybody_has_the_same_standing(service: Running) -> None:
+    answer = (await service.http.get("/v1/parley/me")).json()
+    assert (answer["name"], answer["limits"]) == ("anonymous", {})
+
+
 def test_a_bucket_refills_and_may_be_overdrawn() -> None:
     now = [0.0]
     bucket = MinuteBucket(60, lambda: now[0])
@@ -113,6 +144,8 @@ def test_a_bucket_refills_and_may_be_overdrawn() -> None:
     assert bucket.wait(1) == 0
     now[0] = 10_000
     assert bucket.wait(61) == 1
+    bucket.charge(60.5)
+    assert (bucket.limit, bucket.remaining()) == (60, 0)
 
 
 @pytest.mark.parametrize(

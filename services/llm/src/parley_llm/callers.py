@@ -32,6 +32,16 @@ class MinuteBucket:
         """Take an amount out."""
         self._balance -= amount
 
+    @property
+    def limit(self) -> int:
+        """The amount per minute."""
+        return self._limit
+
+    def remaining(self) -> int:
+        """Return the whole amount that is there now, 0 when it is overdrawn."""
+        self.wait(0)
+        return max(0, int(self._balance))
+
 
 @dataclass(slots=True)
 class Limits:
@@ -41,6 +51,10 @@ class Limits:
     tokens: MinuteBucket | None = None
     concurrency: int | None = None
     running: int = 0
+    requests_used: int = 0
+    """Calls that began, since the process started."""
+    tokens_used: int = 0
+    """Tokens of the calls that ended, since the process started."""
 
     def exceeded(self) -> tuple[str, float | None] | None:
         """Return the limit that refuses a call now and the wait it asks for, if known."""
@@ -83,10 +97,12 @@ class Caller:
         if self.limits.requests is not None:
             self.limits.requests.charge(1)
         self.limits.running += 1
+        self.limits.requests_used += 1
 
     def leave(self, tokens: int) -> None:
         """End a call that used so many tokens."""
         self.limits.running -= 1
+        self.limits.tokens_used += tokens
         if self.limits.tokens is not None:
             self.limits.tokens.charge(tokens)
 

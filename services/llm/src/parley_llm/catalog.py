@@ -39,7 +39,7 @@ class Catalog:
 
     def __init__(self, completions: Completions) -> None:
         self._completions = completions
-        self._kept: dict[int, tuple[Upstream, float, list[ModelInfo]]] = {}
+        self._kept: dict[str, tuple[Upstream, float, list[ModelInfo]]] = {}
         self._lock = asyncio.Lock()
 
     async def models(self, caller: Caller) -> list[ModelInfo]:
@@ -69,7 +69,7 @@ class Catalog:
         if upstream.preset.models_path is None or upstream.preset.provider == "parley_demo":
             return []
         async with self._lock:
-            kept = self._kept.get(id(upstream))
+            kept = self._kept.get(upstream.name)
             if kept is not None and kept[0] is upstream and time.monotonic() < kept[1]:
                 return kept[2]
             openai = await asyncio.to_thread(importlib.import_module, "openai")
@@ -80,7 +80,7 @@ class Catalog:
             except (openai.OpenAIError, TimeoutError) as exc:
                 _log.warning("listing models failed", upstream=upstream.name, error=type(exc).__name__)
                 models, until = [], time.monotonic() + KEPT_AFTER_FAILURE_S
-            self._kept[id(upstream)] = (upstream, until, models)
+            self._kept[upstream.name] = (upstream, until, models)
             return models
 
 

@@ -1,4 +1,4 @@
-"""The ASGI application: `/v1/chat/completions`, `/v1/models`, `/v1/models/{id}`."""
+"""The ASGI application: `/v1/chat/completions`, `/v1/models`, `/v1/models/{id}`, `/v1/parley/me`."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -7,6 +7,7 @@ import orjson
 import structlog
 from opentelemetry.propagate import extract
 
+from parley_llm.callers import Caller
 from parley_llm.catalog import Catalog, ModelInfo
 from parley_llm.completions import Completions
 from parley_llm.errors import (
@@ -37,6 +38,7 @@ class HTTPApp:
         self._catalog = catalog
         self._chat_path = f"{prefix}/v1/chat/completions"
         self._models_path = f"{prefix}/v1/models"
+        self._me_path = f"{prefix}/v1/parley/me"
         self._keep_alive_s = keep_alive_s
         self._max_body = max_body
 
@@ -71,6 +73,10 @@ class HTTPApp:
             caller = callers.authenticate(exchange.header(b"authorization"))
             models = await self._catalog.models(caller)
             await exchange.answer(200, orjson.dumps({"object": "list", "data": [_model(model) for model in models]}))
+        elif path == self._me_path:
+            _require(exchange, "GET")
+            caller = callers.authenticate(exchange.header(b"authorization"))
+            await exchange.answer(200, orjson.dumps(_standing(caller, await self._catalog.models(caller))))
         elif path.startswith(self._models_path + "/"):
             _require(exchange, "GET")
             caller = callers.authenticate(exchange.header(b"authorization"))
@@ -162,6 +168,26 @@ def _spell(events: list[StreamEvent]) -> bytes:
 
 def _model(model: ModelInfo) -> dict[str, object]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+
+
+def _standing(caller: Caller, models: list[ModelInfo]) -> dict[str, object]:
+    """Describe what a caller may do, what is left of it and what it used; needs no place within the limits itself."""
+    limits = caller.limits
+    buckets = {"requests_per_minute": limits.requests, "tokens_per_minute": limits.tokens}
+    described: dict[str, object] = {
+        name: {"limit": bucket.limit, "remaining": bucket.remaining()}
+        for name, bucket in buckets.items()
+        if bucket is not None
+    }
+    if limits.concurrency is not None:
+        left = max(0, limits.concurrency - limits.running)
+        described["concurrency"] = {"limit": limits.concurrency, "remaining": left}
+    return {
+        "name": caller.name,
+        "models": [model.id for model in models],
+        "limits": described,
+        "usage": {"requests": limits.requests_used, "tokens": limits.tokens_used},
+    }
 
 
 def _require(exchange: HTTPExchange, method: str) -> None:
