@@ -23,6 +23,7 @@ from parley_gateway.platforms.base import (
 from parley_gateway.ports import AnswerDelta, AnswerEvent, AnswerFinish, FormattedReply, PromptMessage
 
 NOW = 1_700_000_000.0
+COMMANDS = frozenset({"/help", "/reset", "/stop"})
 
 
 class FakeClock:

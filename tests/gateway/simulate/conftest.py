@@ -30,7 +30,7 @@ from parley_gateway.webhooks import Webhooks
 from parley_gateway.webhooks import create_app as create_webhook_app
 from prometheus_client import CollectorRegistry
 
-from tests.fakes.gateway_parts import FakeFormatter, FakeLLM
+from tests.fakes.gateway_parts import COMMANDS, FakeFormatter, FakeLLM
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -121,7 +121,7 @@ class Stage:
 
     @staticmethod
     def _platform(settings: BotSettings, store: SqliteStore) -> Any:
-        context = BotContext(settings.name, settings.locale)
+        context = BotContext(settings.name, settings.locale, COMMANDS)
         services = PlatformServices(context, store, store, time.time, lambda *_: None)
         return create_platform(settings.platform, settings.platform_settings, services)
 

@@ -1,7 +1,6 @@
 """Everything the gateway can be told: the section `gateway` of the settings file, or the environment alone."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from parley_common.settings import Duration, Loaded, Port, Section, ServiceSection, load
@@ -176,9 +175,3 @@ def _env_names(env: Mapping[str, str]) -> dict[str, str]:
         for index, (platform, variables) in enumerate(_platforms_in(env))
         for name, option in variables.items()
     }
-
-
-def data_directory(store_url: str) -> Path | None:
-    """Return the folder of an embedded store, None for a store elsewhere."""
-    path = store_url.removeprefix("sqlite:///")
-    return Path(path).parent if path != store_url else None

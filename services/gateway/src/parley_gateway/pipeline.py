@@ -97,8 +97,8 @@ class Pipeline:
             answer = await self._find_answer(bot, item)
             if answer is None:
                 return await self._complete(bot, lease, item, "stopped")
+            # Stored with the first part's `sending`, before that part goes out; or by whatever ends the message.
             item = replace(item, answer=answer)
-            await self._lanes.update(lease, item)
             return await self._reply(bot, lease, item, answer)
         except (UpstreamAnswerError, FormatterError) as exc:
             return await self._failed(bot, lease, item, exc)
@@ -163,9 +163,7 @@ class Pipeline:
         if isinstance(error, DeliveryError):
             return await self._bury(lease, item, decision.reason, bot.label)
         answer = plain_answer(decision.sentence, self._clock(), failure=decision.reason)
-        item = replace(item, answer=answer)
-        await self._lanes.update(lease, item)
-        return await self._reply(bot, lease, item, answer)
+        return await self._reply(bot, lease, replace(item, answer=answer), answer)
 
     async def _complete(
         self, bot: Bot, lease: Lease, item: QueuedMessage, outcome: str, *, kept: KeptAnswer | None = None

@@ -14,7 +14,6 @@ class Sentences:
     help: str
     reset: str
     stopped: str
-    nothing_to_stop: str
     stopped_mark: str
     """Ends an answer that the user stopped."""
     cut_mark: str
@@ -42,7 +41,6 @@ _EN = Sentences(
     ),
     reset="Done. I have forgotten this conversation.",
     stopped="Stopped.",
-    nothing_to_stop="There is nothing to stop.",
     stopped_mark="(stopped)",
     cut_mark="(The answer was cut: it reached the model's length limit.)",
     failed="Sorry, I could not answer that. Please try again later. (Reference: {reference})",
@@ -59,7 +57,6 @@ _ZH = Sentences(
     ),
     reset="好的，我已忘记本次对话。",
     stopped="已停止。",
-    nothing_to_stop="没有正在进行的回答。",
     stopped_mark="（已停止）",
     cut_mark="（回答达到模型长度上限，已被截断。）",
     failed="抱歉，暂时无法回答，请稍后再试。（编号：{reference}）",

@@ -51,6 +51,7 @@ class GatewayService:
             history_ttl_s=settings.history_ttl,
         )
         self._store: Store = open_store(settings.store, limits)
+        self._commands = Commands(self._store)
         self._bots = Bots([self._build_bot(bot) for bot in settings.bots])
 
     async def start(self) -> None:
@@ -72,7 +73,7 @@ class GatewayService:
             self._store,
             self._bots,
             Answering(self._store, self._formatter, self._llm, self._metrics, time.time),
-            Commands(self._store),
+            self._commands,
             Delivery(self._store, time.time),
             self._metrics,
             tracer,
@@ -134,7 +135,7 @@ class GatewayService:
 
     def _build_bot(self, settings: BotSettings) -> Bot:
         services = PlatformServices(
-            context=BotContext(settings.name, settings.locale, Commands(self._store).names),
+            context=BotContext(settings.name, settings.locale, self._commands.names),
             kept=self._store,
             cache=self._store,
             clock=time.time,

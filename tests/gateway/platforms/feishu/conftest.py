@@ -18,6 +18,7 @@ from parley_gateway.simulators.feishu.cloud import FeishuCloud, SimulatedApp
 from parley_gateway.simulators.feishu.pusher import encrypted_body, signature_headers
 from parley_gateway.simulators.server import create_app
 
+from tests.fakes.gateway_parts import COMMANDS
 from tests.fakes.memory_cache import MemoryCache
 from tests.gateway.platforms.feishu import vectors
 from tests.gateway.platforms.feishu.shared_server import SharedServer
@@ -138,7 +139,9 @@ def make_platform(
     settings: FeishuSettings, cache: MemoryCache, clock: Clock, calls: Calls, environ: dict[str, str] | None = None
 ) -> FeishuPlatform:
     """Build one replica of the bot."""
-    services = PlatformServices(BotContext("team", "en"), NoAnswers(), cache, clock, calls, environ=environ or {})
+    services = PlatformServices(
+        BotContext("team", "en", COMMANDS), NoAnswers(), cache, clock, calls, environ=environ or {}
+    )
     return FeishuPlatform(settings, services)
 
 

@@ -35,7 +35,7 @@ from parley_gateway.store.sqlite import SqliteStore
 from parley_gateway.webhooks import Webhooks, create_app
 from prometheus_client import CollectorRegistry
 
-from tests.fakes.gateway_parts import FakeFormatter
+from tests.fakes.gateway_parts import COMMANDS, FakeFormatter
 from tests.gateway.platforms.wechat.vectors import AES_KEY, TOKEN
 
 USER = "oUser_1"
@@ -156,7 +156,7 @@ class World:
 
     def _platform(self, settings: BotSettings) -> Platform:
         services = PlatformServices(
-            context=BotContext(settings.name, settings.locale),
+            context=BotContext(settings.name, settings.locale, COMMANDS),
             kept=self.store,
             cache=self.store,
             clock=time.time,

@@ -29,6 +29,7 @@ from parley_gateway.simulators.wechat.answers import links_in, read_answer
 from parley_gateway.simulators.wechat.webhook import Webhook
 from parley_gateway.store.base import AcceptOutcome, Receipt
 
+from tests.fakes.gateway_parts import COMMANDS
 from tests.gateway.platforms.wechat.conftest import USER, MakeWorld, World
 from tests.gateway.platforms.wechat.memory_store import MemoryStore
 from tests.gateway.platforms.wechat.vectors import AES_KEY, TOKEN
@@ -49,7 +50,7 @@ async def make_platform() -> AsyncIterator[MakePlatform]:
         settings = WeChatSettings.model_validate({**section, **options})
         store = store or MemoryStore()
         services = PlatformServices(
-            BotContext("default", "en"), store, store, time.time, on_call=lambda *_call: None, environ={}
+            BotContext("default", "en", COMMANDS), store, store, time.time, on_call=lambda *_call: None, environ={}
         )
         made.append(create(settings, services, timings=InlineTimings(answer_by_s=0.0, open_until_s=0.05)))
         return made[-1]

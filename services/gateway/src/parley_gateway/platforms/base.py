@@ -198,7 +198,7 @@ class BotContext:
 
     bot: str
     locale: str
-    commands: frozenset[str] = field(default_factory=lambda: frozenset({"/help", "/reset", "/stop"}))
+    commands: frozenset[str]
     """Words that make a message a command when it starts with one."""
 
 
