@@ -23,29 +23,62 @@ _sym_db = _symbol_database.Default()
 
 
 from parley.llm.v1 import chat_pb2 as parley_dot_llm_dot_v1_dot_chat__pb2
+from parley.llm.v1 import media_pb2 as parley_dot_llm_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/llm/v1/llm_service.proto\x12\rparley.llm.v1\x1a\x18parley/llm/v1/chat.proto\"R\n\x1b\x43reateChatCompletionRequest\x12\x33\n\x06params\x18\x01 \x01(\x0b\x32#.parley.llm.v1.ChatCompletionParams\"Q\n\x1c\x43reateChatCompletionResponse\x12\x31\n\ncompletion\x18\x01 \x01(\x0b\x32\x1d.parley.llm.v1.ChatCompletion\"R\n\x1bStreamChatCompletionRequest\x12\x33\n\x06params\x18\x01 \x01(\x0b\x32#.parley.llm.v1.ChatCompletionParams\"Q\n\x1cStreamChatCompletionResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".parley.llm.v1.ChatCompletionEvent\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.parley.llm.v1.Model\"6\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08owned_by\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x03\x32\xc3\x02\n\nLLMService\x12o\n\x14\x43reateChatCompletion\x12*.parley.llm.v1.CreateChatCompletionRequest\x1a+.parley.llm.v1.CreateChatCompletionResponse\x12q\n\x14StreamChatCompletion\x12*.parley.llm.v1.StreamChatCompletionRequest\x1a+.parley.llm.v1.StreamChatCompletionResponse0\x01\x12Q\n\nListModels\x12 .parley.llm.v1.ListModelsRequest\x1a!.parley.llm.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/llm/v1/llm_service.proto\x12\rparley.llm.v1\x1a\x18parley/llm/v1/chat.proto\x1a\x19parley/llm/v1/media.proto\"R\n\x1b\x43reateChatCompletionRequest\x12\x33\n\x06params\x18\x01 \x01(\x0b\x32#.parley.llm.v1.ChatCompletionParams\"Q\n\x1c\x43reateChatCompletionResponse\x12\x31\n\ncompletion\x18\x01 \x01(\x0b\x32\x1d.parley.llm.v1.ChatCompletion\"R\n\x1bStreamChatCompletionRequest\x12\x33\n\x06params\x18\x01 \x01(\x0b\x32#.parley.llm.v1.ChatCompletionParams\"Q\n\x1cStreamChatCompletionResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".parley.llm.v1.ChatCompletionEvent\"J\n\x17\x43reateEmbeddingsRequest\x12/\n\x06params\x18\x01 \x01(\x0b\x32\x1f.parley.llm.v1.EmbeddingsParams\"I\n\x18\x43reateEmbeddingsResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.parley.llm.v1.Embeddings\"C\n\x15GenerateImagesRequest\x12*\n\x06params\x18\x01 \x01(\x0b\x32\x1a.parley.llm.v1.ImageParams\"?\n\x16GenerateImagesResponse\x12%\n\x06images\x18\x01 \x01(\x0b\x32\x15.parley.llm.v1.Images\"v\n\x10\x45\x64itImageRequest\x12,\n\x06params\x18\x01 \x01(\x0b\x32\x1a.parley.llm.v1.ImageParamsH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.parley.llm.v1.FileChunkH\x00\x42\t\n\x07request\"=\n\x11\x45\x64itImageResponse\x12(\n\x05piece\x18\x01 \x01(\x0b\x32\x19.parley.llm.v1.ImagePiece\"B\n\x13\x43reateSpeechRequest\x12+\n\x06params\x18\x01 \x01(\x0b\x32\x1b.parley.llm.v1.SpeechParams\":\n\x14\x43reateSpeechResponse\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x80\x01\n\x1a\x43reateTranscriptionRequest\x12,\n\x06params\x18\x01 \x01(\x0b\x32\x1a.parley.llm.v1.AudioParamsH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.parley.llm.v1.FileChunkH\x00\x42\t\n\x07request\"R\n\x1b\x43reateTranscriptionResponse\x12\x33\n\rtranscription\x18\x01 \x01(\x0b\x32\x1c.parley.llm.v1.Transcription\"~\n\x18\x43reateTranslationRequest\x12,\n\x06params\x18\x01 \x01(\x0b\x32\x1a.parley.llm.v1.AudioParamsH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.parley.llm.v1.FileChunkH\x00\x42\t\n\x07request\"N\n\x19\x43reateTranslationResponse\x12\x31\n\x0btranslation\x18\x01 \x01(\x0b\x32\x1c.parley.llm.v1.Transcription\"\x11\n\x0fGetUsageRequest\"\xc9\x01\n\x10GetUsageResponse\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12$\n\x06limits\x18\x02 \x03(\x0b\x32\x14.parley.llm.v1.Limit\x12&\n\x05total\x18\x03 \x01(\x0b\x32\x17.parley.llm.v1.UsageSum\x12&\n\x05today\x18\x04 \x01(\x0b\x32\x17.parley.llm.v1.UsageSum\x12\r\n\x05since\x18\x05 \x01(\x03\x12\x0e\n\x06shared\x18\x06 \x01(\x08\x12\x10\n\x08\x63urrency\x18\x07 \x01(\t\"H\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x11\n\tremaining\x18\x03 \x01(\x03\x12\x0f\n\x07reset_s\x18\x04 \x01(\x01\"\x88\x01\n\x08UsageSum\x12\x10\n\x08requests\x18\x01 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x15\n\rcached_tokens\x18\x04 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x05 \x01(\x03\x12\x0c\n\x04\x63ost\x18\x06 \x01(\x01\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.parley.llm.v1.Model\"6\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08owned_by\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x03\x32\xdd\x07\n\nLLMService\x12o\n\x14\x43reateChatCompletion\x12*.parley.llm.v1.CreateChatCompletionRequest\x1a+.parley.llm.v1.CreateChatCompletionResponse\x12q\n\x14StreamChatCompletion\x12*.parley.llm.v1.StreamChatCompletionRequest\x1a+.parley.llm.v1.StreamChatCompletionResponse0\x01\x12\x63\n\x10\x43reateEmbeddings\x12&.parley.llm.v1.CreateEmbeddingsRequest\x1a\'.parley.llm.v1.CreateEmbeddingsResponse\x12]\n\x0eGenerateImages\x12$.parley.llm.v1.GenerateImagesRequest\x1a%.parley.llm.v1.GenerateImagesResponse\x12R\n\tEditImage\x12\x1f.parley.llm.v1.EditImageRequest\x1a .parley.llm.v1.EditImageResponse(\x01\x30\x01\x12Y\n\x0c\x43reateSpeech\x12\".parley.llm.v1.CreateSpeechRequest\x1a#.parley.llm.v1.CreateSpeechResponse0\x01\x12n\n\x13\x43reateTranscription\x12).parley.llm.v1.CreateTranscriptionRequest\x1a*.parley.llm.v1.CreateTranscriptionResponse(\x01\x12h\n\x11\x43reateTranslation\x12\'.parley.llm.v1.CreateTranslationRequest\x1a(.parley.llm.v1.CreateTranslationResponse(\x01\x12Q\n\nListModels\x12 .parley.llm.v1.ListModelsRequest\x1a!.parley.llm.v1.ListModelsResponse\x12K\n\x08GetUsage\x12\x1e.parley.llm.v1.GetUsageRequest\x1a\x1f.parley.llm.v1.GetUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.llm.v1.llm_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=76
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=158
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=160
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=241
-  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_start=243
-  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_end=325
-  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_start=327
-  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_end=408
-  _globals['_LISTMODELSREQUEST']._serialized_start=410
-  _globals['_LISTMODELSREQUEST']._serialized_end=429
-  _globals['_LISTMODELSRESPONSE']._serialized_start=431
-  _globals['_LISTMODELSRESPONSE']._serialized_end=489
-  _globals['_MODEL']._serialized_start=491
-  _globals['_MODEL']._serialized_end=545
-  _globals['_LLMSERVICE']._serialized_start=548
-  _globals['_LLMSERVICE']._serialized_end=871
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=103
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=185
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=187
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=268
+  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_start=270
+  _globals['_STREAMCHATCOMPLETIONREQUEST']._serialized_end=352
+  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_start=354
+  _globals['_STREAMCHATCOMPLETIONRESPONSE']._serialized_end=435
+  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_start=437
+  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=511
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=513
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=586
+  _globals['_GENERATEIMAGESREQUEST']._serialized_start=588
+  _globals['_GENERATEIMAGESREQUEST']._serialized_end=655
+  _globals['_GENERATEIMAGESRESPONSE']._serialized_start=657
+  _globals['_GENERATEIMAGESRESPONSE']._serialized_end=720
+  _globals['_EDITIMAGEREQUEST']._serialized_start=722
+  _globals['_EDITIMAGEREQUEST']._serialized_end=840
+  _globals['_EDITIMAGERESPONSE']._serialized_start=842
+  _globals['_EDITIMAGERESPONSE']._serialized_end=903
+  _globals['_CREATESPEECHREQUEST']._serialized_start=905
+  _globals['_CREATESPEECHREQUEST']._serialized_end=971
+  _globals['_CREATESPEECHRESPONSE']._serialized_start=973
+  _globals['_CREATESPEECHRESPONSE']._serialized_end=1031
+  _globals['_CREATETRANSCRIPTIONREQUEST']._serialized_start=1034
+  _globals['_CREATETRANSCRIPTIONREQUEST']._serialized_end=1162
+  _globals['_CREATETRANSCRIPTIONRESPONSE']._serialized_start=1164
+  _globals['_CREATETRANSCRIPTIONRESPONSE']._serialized_end=1246
+  _globals['_CREATETRANSLATIONREQUEST']._serialized_start=1248
+  _globals['_CREATETRANSLATIONREQUEST']._serialized_end=1374
+  _globals['_CREATETRANSLATIONRESPONSE']._serialized_start=1376
+  _globals['_CREATETRANSLATIONRESPONSE']._serialized_end=1454
+  _globals['_GETUSAGEREQUEST']._serialized_start=1456
+  _globals['_GETUSAGEREQUEST']._serialized_end=1473
+  _globals['_GETUSAGERESPONSE']._serialized_start=1476
+  _globals['_GETUSAGERESPONSE']._serialized_end=1677
+  _globals['_LIMIT']._serialized_start=1679
+  _globals['_LIMIT']._serialized_end=1751
+  _globals['_USAGESUM']._serialized_start=1754
+  _globals['_USAGESUM']._serialized_end=1890
+  _globals['_LISTMODELSREQUEST']._serialized_start=1892
+  _globals['_LISTMODELSREQUEST']._serialized_end=1911
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1913
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1971
+  _globals['_MODEL']._serialized_start=1973
+  _globals['_MODEL']._serialized_end=2027
+  _globals['_LLMSERVICE']._serialized_start=2030
+  _globals['_LLMSERVICE']._serialized_end=3019
 # @@protoc_insertion_point(module_scope)

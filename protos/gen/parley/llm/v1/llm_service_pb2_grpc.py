@@ -29,10 +29,10 @@ class LLMServiceStub(object):
     """Opens one door to every configured model: base path, keys, retries, limits.
 
     Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-timeout-ms`,
-    `x-parley-max-attempts`, `x-parley-upstream`, `traceparent`. The call's deadline is clipped over all attempts
-    and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`, `x-parley-model` and
-    `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a further try makes
-    sense, `google.rpc.RetryInfo`.
+    `x-parley-max-attempts`, `x-parley-upstream`, `x-parley-app`, `idempotency-key`, `traceparent`. The call's deadline
+    is clipped over all attempts and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`,
+    `x-parley-model` and `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a
+    further try makes sense, `google.rpc.RetryInfo`.
     """
 
     def __init__(self, channel):
@@ -51,10 +51,45 @@ class LLMServiceStub(object):
                 request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.StreamChatCompletionRequest.SerializeToString,
                 response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.StreamChatCompletionResponse.FromString,
                 _registered_method=True)
+        self.CreateEmbeddings = channel.unary_unary(
+                '/parley.llm.v1.LLMService/CreateEmbeddings',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateEmbeddingsRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateEmbeddingsResponse.FromString,
+                _registered_method=True)
+        self.GenerateImages = channel.unary_unary(
+                '/parley.llm.v1.LLMService/GenerateImages',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GenerateImagesRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GenerateImagesResponse.FromString,
+                _registered_method=True)
+        self.EditImage = channel.stream_stream(
+                '/parley.llm.v1.LLMService/EditImage',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.EditImageRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.EditImageResponse.FromString,
+                _registered_method=True)
+        self.CreateSpeech = channel.unary_stream(
+                '/parley.llm.v1.LLMService/CreateSpeech',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateSpeechRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateSpeechResponse.FromString,
+                _registered_method=True)
+        self.CreateTranscription = channel.stream_unary(
+                '/parley.llm.v1.LLMService/CreateTranscription',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranscriptionRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranscriptionResponse.FromString,
+                _registered_method=True)
+        self.CreateTranslation = channel.stream_unary(
+                '/parley.llm.v1.LLMService/CreateTranslation',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranslationRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranslationResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/parley.llm.v1.LLMService/ListModels',
                 request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/parley.llm.v1.LLMService/GetUsage',
+                request_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
 
 
@@ -62,10 +97,10 @@ class LLMServiceServicer(object):
     """Opens one door to every configured model: base path, keys, retries, limits.
 
     Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-timeout-ms`,
-    `x-parley-max-attempts`, `x-parley-upstream`, `traceparent`. The call's deadline is clipped over all attempts
-    and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`, `x-parley-model` and
-    `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a further try makes
-    sense, `google.rpc.RetryInfo`.
+    `x-parley-max-attempts`, `x-parley-upstream`, `x-parley-app`, `idempotency-key`, `traceparent`. The call's deadline
+    is clipped over all attempts and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`,
+    `x-parley-model` and `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a
+    further try makes sense, `google.rpc.RetryInfo`.
     """
 
     def CreateChatCompletion(self, request, context):
@@ -82,8 +117,57 @@ class LLMServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateEmbeddings(self, request, context):
+        """Creates embeddings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GenerateImages(self, request, context):
+        """Makes pictures from a description.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EditImage(self, request_iterator, context):
+        """Makes pictures from pictures and a description. Send the parameters first, then the files in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSpeech(self, request, context):
+        """Speaks a text. Fails, rather than ends, when the audio was not complete.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTranscription(self, request_iterator, context):
+        """Writes down what an audio file says. Send the parameters first, then the file in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTranslation(self, request_iterator, context):
+        """Writes down in English what an audio file says. Send the parameters first, then the file in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that the caller may use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Tells the caller its limits and what it used. Answers also when a limit is used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,10 +186,45 @@ def add_LLMServiceServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.StreamChatCompletionRequest.FromString,
                     response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.StreamChatCompletionResponse.SerializeToString,
             ),
+            'CreateEmbeddings': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEmbeddings,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateEmbeddingsRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateEmbeddingsResponse.SerializeToString,
+            ),
+            'GenerateImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.GenerateImages,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GenerateImagesRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GenerateImagesResponse.SerializeToString,
+            ),
+            'EditImage': grpc.stream_stream_rpc_method_handler(
+                    servicer.EditImage,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.EditImageRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.EditImageResponse.SerializeToString,
+            ),
+            'CreateSpeech': grpc.unary_stream_rpc_method_handler(
+                    servicer.CreateSpeech,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateSpeechRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateSpeechResponse.SerializeToString,
+            ),
+            'CreateTranscription': grpc.stream_unary_rpc_method_handler(
+                    servicer.CreateTranscription,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranscriptionRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranscriptionResponse.SerializeToString,
+            ),
+            'CreateTranslation': grpc.stream_unary_rpc_method_handler(
+                    servicer.CreateTranslation,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranslationRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranslationResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.ListModelsRequest.FromString,
                     response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=parley_dot_llm_dot_v1_dot_llm__service__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -119,10 +238,10 @@ class LLMService(object):
     """Opens one door to every configured model: base path, keys, retries, limits.
 
     Metadata read from a call: `authorization: Bearer <caller key>`, `x-request-id`, `x-parley-timeout-ms`,
-    `x-parley-max-attempts`, `x-parley-upstream`, `traceparent`. The call's deadline is clipped over all attempts
-    and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`, `x-parley-model` and
-    `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a further try makes
-    sense, `google.rpc.RetryInfo`.
+    `x-parley-max-attempts`, `x-parley-upstream`, `x-parley-app`, `idempotency-key`, `traceparent`. The call's deadline
+    is clipped over all attempts and waits. Answers carry the trailing metadata `x-request-id`, `x-parley-upstream`,
+    `x-parley-model` and `x-parley-attempts`. Errors carry `google.rpc.ErrorInfo` (domain `parley.llm`) and, when a
+    further try makes sense, `google.rpc.RetryInfo`.
     """
 
     @staticmethod
@@ -180,6 +299,168 @@ class LLMService(object):
             _registered_method=True)
 
     @staticmethod
+    def CreateEmbeddings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.llm.v1.LLMService/CreateEmbeddings',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateEmbeddingsRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateEmbeddingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.llm.v1.LLMService/GenerateImages',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.GenerateImagesRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.GenerateImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditImage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/parley.llm.v1.LLMService/EditImage',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.EditImageRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.EditImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSpeech(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.llm.v1.LLMService/CreateSpeech',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateSpeechRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateSpeechResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTranscription(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/parley.llm.v1.LLMService/CreateTranscription',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranscriptionRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTranslation(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/parley.llm.v1.LLMService/CreateTranslation',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranslationRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.CreateTranslationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListModels(request,
             target,
             options=(),
@@ -196,6 +477,33 @@ class LLMService(object):
             '/parley.llm.v1.LLMService/ListModels',
             parley_dot_llm_dot_v1_dot_llm__service__pb2.ListModelsRequest.SerializeToString,
             parley_dot_llm_dot_v1_dot_llm__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.llm.v1.LLMService/GetUsage',
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.GetUsageRequest.SerializeToString,
+            parley_dot_llm_dot_v1_dot_llm__service__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,
