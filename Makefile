@@ -14,7 +14,7 @@ help: ## Show this list
 	@awk 'BEGIN {FS=":.*## "} /^##@ /{print "\n" substr($$0,5)} /^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .state/setup ## Create .venv with everything that running and testing need
-.state/setup: scripts/setup.sh $(wildcard requirements/*.txt) $(wildcard packages/*/pyproject.toml services/*/pyproject.toml protos/pyproject.toml)
+.state/setup: scripts/setup.sh $(wildcard requirements/*.txt) $(wildcard packages/*/pyproject.toml services/*/pyproject.toml protos/pyproject.toml) $(wildcard tests/llm/clients/package*.json)
 	PYTHON="$(PYTHON)" scripts/setup.sh
 	mkdir -p .state && touch $@
 
@@ -37,7 +37,7 @@ lint: setup ## Formatting, lint, import directions, protos and their stubs
 	scripts/check-sizes.sh
 
 types: setup ## Strict type checks
-	$(BIN)/mypy $(SOURCES) tests benchmarks scripts
+	$(BIN)/mypy $(SOURCES) tests benchmarks scripts examples
 
 slow: setup ## The tests that `make test` leaves out
 	$(BIN)/pytest tests -m slow -n 2 --dist worksteal --timeout 300
@@ -53,10 +53,13 @@ format: setup ## Format the code
 proto: ## Generate the stubs in protos/gen
 	scripts/proto.sh
 
+soak: setup ## Run the long tests under load; results go to benchmarks/results
+	scripts/soak.sh
+
 bench: setup ## Run the benchmarks; results go to benchmarks/results
 	scripts/bench.sh
 
 clean: ## Remove what the other targets made, ./data excepted
 	rm -rf .venv .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help setup run test check lint types slow docs format proto bench clean
+.PHONY: help setup run test check lint types slow docs format proto soak bench clean

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from opentelemetry.propagate import extract
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from parley_common.telemetry import FLUSH_LIMIT_S, create_telemetry
 
@@ -85,6 +86,33 @@ async def test_the_standard_sampler_variable_counts(monkeypatch: pytest.MonkeyPa
     telemetry.close()
 
 
+async def test_sampling_is_decided_before_a_span_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with otlp_receiver() as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.endpoint)
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+        telemetry = create_telemetry("llm", "1", os.environ)
+        tracers = [telemetry.tracer_for("chat", None, SpanKind.CLIENT) for _ in range(200)]
+        spans = [tracer.start_span("chat") for tracer in tracers if tracer is not None]
+        assert 50 < len(spans) < 150
+        # What was decided isn't decided again.
+        assert all(span.get_span_context().trace_flags.sampled for span in spans)
+
+        for flag in ("00", "01"):
+            parent = extract({"traceparent": f"00-{'a' * 32}-{'b' * 16}-{flag}"})
+            wanted = [telemetry.tracer_for("chat", parent, SpanKind.CLIENT) for _ in range(20)]
+            assert all((tracer is not None) == (flag == "01") for tracer in wanted)
+        assert wanted[0] is not None
+        child = wanted[0].start_span("child", parent)
+        for span in (*spans, child):
+            span.end()
+        await asyncio.to_thread(telemetry.close)
+
+        assert len(receiver.named("chat")) == len(spans)
+        (received,) = receiver.named("child")
+        assert (received.trace_id, received.parent_id) == ("a" * 32, "b" * 16)
+
+
 def test_without_an_endpoint_nothing_is_exported() -> None:
     before = set(threading.enumerate())
     telemetry = create_telemetry("llm", "1", {})
@@ -94,6 +122,7 @@ def test_without_an_endpoint_nothing_is_exported() -> None:
     # An exporter would work in a thread of its own.
     assert set(threading.enumerate()) == before
     assert span.get_span_context().is_valid
+    assert not telemetry.records
     telemetry.close()
 
 

@@ -10,6 +10,7 @@ takes the next reply of the script, the last one again and again. It records wha
 """
 
 import asyncio
+import email.parser
 import json
 import ssl
 import time
@@ -40,11 +41,45 @@ class Request:
         """The body, decoded."""
         return json.loads(self.body)
 
+    @property
+    def form(self) -> list["FormPart"]:
+        """The parts of the body, which must be multipart/form-data exactly as RFC 7578 and RFC 2046 have it."""
+        kind, _, boundary = self.headers["content-type"].partition("; boundary=")
+        assert kind == "multipart/form-data"
+        delimiter = b"\r\n--" + boundary.encode()
+        first, *parts, last = (b"\r\n" + self.body).split(delimiter)
+        assert (first, last) == (b"", b"--\r\n")
+        return [_form_part(part) for part in parts]
+
+
+@dataclass
+class FormPart:
+    """One part of a form; `filename` is None for a text field."""
+
+    name: str
+    filename: str | None
+    content_type: str | None
+    headers: dict[str, str]
+    data: bytes
+
+
+def _form_part(part: bytes) -> FormPart:
+    assert part.startswith(b"\r\n")
+    head, empty_line, data = part[2:].partition(b"\r\n\r\n")
+    assert empty_line
+    headers = email.parser.Parser().parsestr(head.decode())
+    assert headers.get_content_disposition() == "form-data"
+    name, filename = (headers.get_param(key, None, "content-disposition") for key in ("name", "filename"))
+    assert isinstance(name, str)
+    assert filename is None or isinstance(filename, str)
+    return FormPart(name, filename, headers["content-type"], dict(headers), data)
+
 
 class Peer:
-    """What a reply writes to."""
+    """What a reply writes to; an early reply may also read the request's body from `reader`."""
 
-    def __init__(self, writer: asyncio.StreamWriter, request: Request) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request) -> None:
+        self.reader = reader
         self.writer = writer
         self.request = request
         self.keep = True
@@ -70,6 +105,16 @@ class Peer:
 
 
 Reply = Callable[[Peer], Awaitable[None]]
+
+
+@dataclass
+class Early:
+    """A reply that begins when the head of the request is there. Nothing is read of the body but what it reads."""
+
+    reply: Reply
+
+    async def __call__(self, peer: Peer) -> None:
+        await self.reply(peer)
 
 
 class OpenAIUpstream:
@@ -107,10 +152,15 @@ class OpenAIUpstream:
         self._tasks.add(task)
         self.connections += 1
         number = self.connections
+        begun: bytes | None = b""
         try:
-            while (request := await _read_request(reader, number)) is not None:
-                if not await self._answer(request, reader, writer):
+            while begun is not None and (request := await _read_head(reader, number, begun)) is not None:
+                if isinstance(self.replies[0], Early):
+                    self.requests.append(request)
+                    await self._next_reply()(Peer(reader, writer, request))
                     break
+                request.body = await reader.readexactly(int(request.headers.get("content-length", "0")))
+                begun = await self._answer(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         except asyncio.CancelledError:
@@ -119,44 +169,52 @@ class OpenAIUpstream:
             writer.close()
             self._tasks.discard(task)
 
-    async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    def _next_reply(self) -> Reply:
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+    async def _answer(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bytes | None:
+        """Answer one request; return what is there already of the next, None when the connection is over."""
         self.requests.append(request)
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        peer = Peer(writer, request)
+        peer = Peer(reader, writer, request)
         watch = asyncio.create_task(_watch(reader, request))
-        running = asyncio.ensure_future(reply(peer))
+        running = asyncio.ensure_future(self._next_reply()(peer))
         try:
             await asyncio.wait({watch, running}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                running.cancel()
+            answered = running.done()
+            running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-            return peer.keep and not watch.done()
+            if not peer.keep or not answered:
+                return None
+            return (watch.result() or None) if watch.done() else b""
         finally:
             watch.cancel()
             running.cancel()
             await asyncio.gather(watch, running, return_exceptions=True)
 
 
-async def _watch(reader: asyncio.StreamReader, request: Request) -> None:
+async def _watch(reader: asyncio.StreamReader, request: Request) -> bytes:
+    """Wait for what the client does next: the first byte of its next request, or nothing when it has left."""
     try:
         data = await reader.read(1)
     except ConnectionError:
         data = b""
-    assert data == b"", "the client sent more before the answer was over"
-    request.closed_at = time.monotonic()
-    request.closed.set()
+    if not data:
+        request.closed_at = time.monotonic()
+        request.closed.set()
+    return data
 
 
-async def _read_request(reader: asyncio.StreamReader, connection: int) -> Request | None:
+async def _read_head(reader: asyncio.StreamReader, connection: int, begun: bytes) -> Request | None:
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = begun + await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Request(method, target, headers, body, connection)
+    return Request(method, target, headers, b"", connection)
 
 
 def plain(code: int, body: bytes, headers: dict[str, str] | None = None, *, close: bool = False) -> Reply:

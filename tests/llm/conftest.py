@@ -18,10 +18,10 @@ from parley_common.boot import Runtime
 from parley_common.metrics import ServiceMetrics
 from parley_common.ops import Health
 from parley_common.telemetry import Telemetry
+from parley_llm.calls.routing import build_routing
 from parley_llm.config import LLMSettings
-from parley_llm.routing import build_routing
+from parley_llm.rpc.servicer import SERVICE
 from parley_llm.server import LLMService
-from parley_llm.servicer import SERVICE
 
 from tests.fakes.openai_upstream import OpenAIUpstream, completion
 
@@ -132,10 +132,10 @@ async def shared_service() -> AsyncIterator[Running]:
 async def service(shared_service: Running, upstream: OpenAIUpstream) -> AsyncIterator[Running]:
     """The shared service with fresh routes, budgets and circuits in front of `upstream`."""
     settings = LLMSettings.model_validate(settings_for(upstream))
-    completions = shared_service.service.completions
-    before, completions.routing = completions.routing, build_routing(settings, {})
+    core = shared_service.service.core
+    before, core.routing = core.routing, build_routing(settings, {})
     try:
         yield shared_service
     finally:
-        completions.routing.close()
-        completions.routing = before
+        core.routing.close()
+        core.routing = before

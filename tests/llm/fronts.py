@@ -48,6 +48,16 @@ async def ask(front: str, running: Running, headers: dict[str, str] | None = Non
     return await _ask_grpc(running, front == "grpc-stream", headers or {}, body)
 
 
+async def ask_path(path: str, running: Running, headers: dict[str, str], body: dict[str, Any]) -> Seen:
+    """Call another endpoint than chat for a whole answer, which is left in `raw`."""
+    response = await running.http.post(f"/v1{path}", json=body, headers=headers)
+    seen = Seen(headers=dict(response.headers), raw=response.text)
+    seen.attempts = int(response.headers["x-parley-attempts"])
+    if response.status_code != 200:
+        _fill_error(seen, str(response.status_code), response.json()["error"])
+    return seen
+
+
 async def _ask_http(running: Running, streaming: bool, headers: dict[str, str], body: dict[str, Any]) -> Seen:
     if timeout := body.pop("timeout_s", None):
         headers = {**headers, "x-parley-timeout-ms": str(int(timeout * 1000))}

@@ -93,8 +93,8 @@ async def test_a_slow_reader_slows_the_upstream_down(service: Running, upstream:
     await request_at(upstream)
     await asyncio.sleep(0.5)
     assert not upstream.requests[0].closed.is_set()
-    (stream_task,) = service.service.completions.inflight._open
-    assert stream_task._text < 30_000_000, "the whole answer was taken although nobody reads it"  # type: ignore[attr-defined]
+    (stream_task,) = service.service.core.inflight._open
+    assert stream_task._judge.text < 30_000_000, "the whole answer was taken although nobody reads it"  # type: ignore[attr-defined]
     writer.transport.abort()
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 5)
     assert reader is not None

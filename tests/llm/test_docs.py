@@ -1,4 +1,4 @@
-"""What `docs/llm-service.md` says is true: its commands run, its settings load, its tables are complete."""
+"""What the two pages about the service say is true: commands run, settings load, tables are complete."""
 
 import asyncio
 import os
@@ -13,12 +13,14 @@ from parley_llm.errors import LLMError
 
 from tests.llm.test_process import Process, run_process
 
-PAGE = (Path(__file__).parents[2] / "docs" / "llm-service.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "llm-service.md").read_text(encoding="utf-8")
+MODELS = (DOCS / "llm-models.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    """Return the page's code blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    """Return a page's code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 async def run(running: Process, *command: str) -> str:
@@ -49,12 +51,12 @@ async def test_the_commands_run(tmp_path: Path) -> None:
 
 
 def test_the_settings_load() -> None:
-    (example,) = blocks("yaml")
+    (example,) = blocks("yaml", MODELS)
     replaced = re.sub(r"\$\{\w+(?::-([^}]*))?\}", lambda match: match[1] or "a-key", example)
     number = iter(range(9))
     distinct = re.sub("a-key", lambda _: f"key-{next(number)}", replaced)
     settings = LLMSettings.model_validate(yaml.safe_load(distinct.replace("…", "ab" * 32))["llm"])
-    assert set(settings.models) == {"chat", "*"}
+    assert set(settings.models) == {"chat", "long", "embed", "*"}
 
 
 def test_every_reason_is_listed() -> None:

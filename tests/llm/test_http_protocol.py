@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.openai_upstream import OpenAIUpstream, completion, stall
+from tests.fakes.openai_upstream import DONE, FINISH, ROLE, OpenAIUpstream, completion, delta, stall, stream
 from tests.llm.conftest import Running
 
 BODY = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "héllo"}]}).encode()
@@ -139,10 +139,10 @@ async def test_idle_connections_are_closed_and_used_ones_are_not(service: Runnin
         if number == 0:
             assert service.service._http is not None
             connections: Any = service.service._http._server.server_state.connections
-            (connection,) = [one for one in connections if one.client == ours]
-            connection.timeout_keep_alive_task.cancel()
-            connection.timeout_keep_alive = 0.3
-            connection._wait_for_request(0.3)
+            (connection,) = [one for one in connections if one.transport.get_extra_info("peername") == ours]
+            connection.idle_s = 0.3
+            connection._timer.cancel()
+            connection._look_at_clock()
         await asyncio.sleep(0.15)
     assert await asyncio.wait_for(reader.read(), 5) == b"", "nothing but the end"
     assert asyncio.get_running_loop().time() - begun >= 0.75, "closed although it was in use"
@@ -162,3 +162,92 @@ async def test_a_caller_that_leaves_with_requests_in_line_is_noticed(
     writer.close()
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 5)
     assert len(upstream.requests) == 1
+
+
+def chat(body: bytes, *headers: bytes) -> bytes:
+    """Return a request over a kept connection."""
+    return REQUEST + b"".join(line + b"\r\n" for line in headers) + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def test_requests_sent_ahead_are_answered_in_their_order(service: Running, upstream: OpenAIUpstream) -> None:
+    names = [b"ahead-%d" % number for number in range(40)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    writer.write(b"".join(chat(CHAT, b"x-request-id: " + name) for name in names))
+    for name in names:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert b"x-request-id: " + name in head
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+    writer.close()
+    assert len(upstream.requests) == 40
+
+
+async def test_a_caller_that_leaves_behind_a_long_body_is_noticed(service: Running, upstream: OpenAIUpstream) -> None:
+    upstream.replies = [stall()]
+    _, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    writer.write(chat(CHAT.replace(b'"x"', b'"%b"' % (b"x" * 500_000))))
+    while not upstream.requests:
+        await asyncio.sleep(0.005)
+    writer.close()
+    await asyncio.wait_for(upstream.requests[0].closed.wait(), 5)
+
+
+async def test_a_body_that_nobody_reads_spoils_nothing(service: Running) -> None:
+    refused = chat(b"x" * 300_000).replace(b"/chat/completions", b"/nowhere")
+    assert [code for code, _ in await send(service, refused + chat(CHAT) + refused)] == [404, 200, 404]
+
+
+async def test_a_caller_may_ask_whether_to_send_its_body(service: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    head, body = chat(CHAT, b"expect: 100-continue").split(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    writer.write(body)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    writer.write(head.replace(b"/chat/completions", b"/nowhere") + b"\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    # Whether the body follows is not known, so nothing behind it could be understood.
+    assert b"connection: close" in answer
+    writer.close()
+
+
+async def test_http_1_0_gets_no_chunks(service: Running, upstream: OpenAIUpstream) -> None:
+    upstream.replies = [stream(ROLE, delta("Hello!"), FINISH, DONE)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    writer.write(chat(CHAT.replace(b"{", b'{"stream":true,', 1)).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert b"transfer-encoding" not in head.lower()
+    assert all(line.startswith(b"data: ") for line in body.split(b"\n") if line)
+    assert body.endswith(b"data: [DONE]\n\n")
+    writer.close()
+
+
+async def test_a_head_without_end_is_refused(service: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    writer.write(REQUEST + b"x-long: " + b"a" * 100_000)
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 431 ")
+    writer.close()
+
+
+async def test_lines_of_one_name_are_one_list(service: Running) -> None:
+    # Which of two keys or ids counts is not ours to guess.
+    (answer,) = await send(service, chat(CHAT, b"x-parley-max-attempts: 1", b"x-parley-max-attempts: 2"))
+    assert answer[0] == 400
+
+
+async def test_an_answer_to_head_has_no_body(service: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.service.http_port)
+    writer.write(b"HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n" + chat(CHAT))
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 405 ")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_a_whole_url_is_a_target_too(service: Running) -> None:
+    request = b"GET http://localhost/v1/models?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    encoded = b"GET /v1/m%6fdels HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    assert [code for code, _ in await send(service, request + encoded)] == [200, 200]

@@ -202,10 +202,10 @@ async def test_an_unusable_certificate_file_changes_nothing(upstream: OpenAIUpst
     broken = with_key(settings, OTHER_KEY)
     broken["upstreams"]["tls"] = {"base_url": "https://llm.example/v1", "ca_file": str(nonsense)}
     async with run_service(settings) as service:
-        before = service.service.completions.routing
+        before = service.service.core.routing
         with pytest.raises(ReloadError, match="ca_file"):
             await change(service, broken)
-        assert service.service.completions.routing is before
+        assert service.service.core.routing is before
         assert (await ask("http", service)).ok
 
 

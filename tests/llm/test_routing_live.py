@@ -178,14 +178,14 @@ async def test_a_pass_through_alias(front: str, asked: str, sent: str, upstream:
 async def test_routing_is_replaced_as_a_whole_while_calls_go_on(
     service: Running, upstream: OpenAIUpstream, second: OpenAIUpstream
 ) -> None:
+    from parley_llm.calls.routing import build_routing
     from parley_llm.config import LLMSettings
-    from parley_llm.routing import build_routing
 
     upstream.replies = [stream(delta("Hel"), 0.3, delta("lo!"), delta(finish="stop"))]
     running = asyncio.create_task(ask("sse", service))
     while not upstream.requests:
         await asyncio.sleep(0.01)
-    service.service.completions.routing = build_routing(LLMSettings.model_validate(settings_for(second)), {})
+    service.service.core.routing = build_routing(LLMSettings.model_validate(settings_for(second)), {})
     assert (await ask("http", service)).text == "Hello!"
     assert len(second.requests) == 1
     assert (await running).text == "Hello!"

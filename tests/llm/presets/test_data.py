@@ -13,7 +13,7 @@ from parley_llm.presets.schema import Preset
 from pydantic import ValidationError
 
 SOURCE = Path(parley_llm.__file__).parent
-PAGE = (Path(__file__).parents[3] / "docs" / "llm-service.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "llm-models.md").read_text(encoding="utf-8")
 BRANDS = ("deepseek", "dashscope", "qwen", "moonshot", "kimi", "zhipu", "glm", "minimax", "mistral", "vllm", "ollama")
 
 
@@ -96,6 +96,7 @@ def row_of(name: str) -> str:
     params = [f"`{old}` → `{new}`" for old, new in preset.params.rename.items()]
     params += [f"no `{param}`" for param in preset.params.drop]
     rules = "; ".join(f"`{pattern}`" for rule in preset.models for pattern in rule.models)
+    missing = ", ".join(f"`{operation}`" for operation, path in preset.paths.items() if path is None)
     reasoning = [f"`{member}`" for member in preset.reasoning.members] + ["`<think>`"] * preset.reasoning.think
     cells = [
         f"`{name}`",
@@ -104,15 +105,24 @@ def row_of(name: str) -> str:
         ", ".join(params),
         rules,
         ", ".join([*reasoning, *["parts"] * preset.reasoning.parts]),
-        str(preset.embeddings.max_inputs or ""),
+        missing,
+        embeddings_of(preset),
     ]
     return re.sub(" +", " ", "| " + " | ".join(cells) + " |")
+
+
+def embeddings_of(preset: Preset) -> str:
+    """Return what the row says about embeddings: how many inputs go at a time, and whether tokens may be inputs."""
+    if not preset.offers("embeddings"):
+        return ""
+    most = str(preset.embeddings.max_inputs or "any number")
+    return most if preset.embeddings.token_arrays else f"{most}, no tokens"
 
 
 @pytest.mark.parametrize("name", sorted({*preset_names()} - {"demo"}))
 def test_the_page_says_what_the_data_say(name: str) -> None:
     row = row_of(name)
-    assert row in PAGE.splitlines(), f"docs/llm-service.md needs the row\n{row}"
+    assert row in PAGE.splitlines(), f"docs/llm-models.md needs the row\n{row}"
 
 
 def test_the_page_explains_all_that_a_preset_can_say() -> None:

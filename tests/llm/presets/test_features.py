@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from parley.llm.v1 import chat_pb2, llm_service_pb2
-from parley_llm.callers import Caller, Limits
+from parley_llm.callers import Caller
+from parley_llm.calls.routing import build_routing
 from parley_llm.config import LLMSettings
-from parley_llm.exchange import ChatCall
+from parley_llm.exchange import Call
 from parley_llm.jsontext import parse_object
+from parley_llm.limits.account import Accounts
+from parley_llm.limits.base import Allowance
+from parley_llm.operations.registry import CHAT
 from parley_llm.parameters import ParamsSettings
 from parley_llm.presets import load_preset
 from parley_llm.presets.schema import Feature, Preset
-from parley_llm.routing import build_routing
 from parley_llm.upstream.adaptation import body_for
 from parley_llm.upstream.features import PARAMS, used_features
 from parley_llm.upstream.profiles import KEPT, Profiles
@@ -151,8 +154,8 @@ async def test_grpc_callers_get_the_raw_finish_reason_and_usage_once(
     ]
     settings = settings_for(upstream)
     settings["upstreams"]["up0"]["preset"] = "moonshot"
-    completions = shared_service.service.completions
-    before, completions.routing = completions.routing, build_routing(LLMSettings.model_validate(settings), {})
+    core = shared_service.service.core
+    before, core.routing = core.routing, build_routing(LLMSettings.model_validate(settings), {})
     params = chat_pb2.ChatCompletionParams(model="chat", messages=[chat_pb2.ChatMessage(role="user", content="x")])
     try:
         request = llm_service_pb2.StreamChatCompletionRequest(params=params)
@@ -160,7 +163,7 @@ async def test_grpc_callers_get_the_raw_finish_reason_and_usage_once(
         plain = llm_service_pb2.CreateChatCompletionRequest(params=params)
         (choice,) = (await shared_service.stub.CreateChatCompletion(plain)).completion.choices
     finally:
-        completions.routing = before
+        core.routing = before
     assert [event.WhichOneof("event") for event in events] == ["start", "delta", "finish", "usage"]
     assert events[2].finish.finish_reason == choice.finish_reason == "stop"
     assert events[3].usage.total_tokens == 3
@@ -172,7 +175,7 @@ async def test_grpc_callers_get_the_raw_finish_reason_and_usage_once(
 def adapt(body: str, preset: Preset, features: Mapping[Feature, bool] | None = None) -> tuple[str, tuple[str, ...]]:
     """Return the body that a target with emulation gets, and what was adapted."""
     parsed = parse_object(body)
-    call = ChatCall(Caller("a", None, Limits(None, None, None)), "id", parsed.values, parsed.texts)
+    call = Call(CHAT, Caller("a", Accounts().of("a", Allowance())), "id", parsed.values, parsed.texts)
     profile = Profiles(preset, ParamsSettings(), features, emulate=True).of("m", stream=False)
     return body_for(call, "m", profile, stream=False).decode(), call.course.adapted
 

@@ -9,22 +9,41 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 import yaml
+from openai.types import CreateEmbeddingResponse
+from parley_llm.calls.routing import build_routing
 from parley_llm.config import LLMSettings
 from parley_llm.presets import load_preset, preset_names
-from parley_llm.routing import build_routing
 
 from tests.fakes.openai_upstream import OpenAIUpstream, Reply, completion, plain, stream, words
 from tests.llm.conftest import API_KEY, QUICK, Running
-from tests.llm.fronts import Seen, ask
+from tests.llm.fronts import Seen, ask, ask_path
+from tests.llm.operations.endpoints import ALL
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ANSWERS = sorted(path for path in FIXTURES.glob("*/*") if path.suffix in (".json", ".sse", ".http"))
 FRONTS = {".json": ["http"], ".sse": ["sse"], ".http": ["http", "sse"]}
+
+
+def expected_of(path: Path) -> dict[str, Any]:
+    """Return what must come of a recorded answer."""
+    expected: dict[str, Any] = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))
+    return {"operation": "chat", **expected}
+
+
 CASES = [
     pytest.param(path, front, id=f"{path.parent.name}/{path.name}-{front}")
     for path in ANSWERS
     for front in FRONTS[path.suffix]
+    if expected_of(path)["operation"] == "chat"
 ]
+OTHERS = [
+    pytest.param(path, id=f"{path.parent.name}/{path.name}")
+    for path in ANSWERS
+    if expected_of(path)["operation"] != "chat"
+]
+ENDPOINTS = {endpoint.name: endpoint for endpoint in ALL}
+SILENT = {"moonshot"}
+"""Vendors whose documents say neither that they have embeddings nor that they have none."""
 NO_RETRY = {"x-parley-max-attempts": "1"}
 
 
@@ -57,20 +76,20 @@ def settings_of(preset_name: str, upstream: OpenAIUpstream, target: dict[str, An
 @pytest_asyncio.fixture(loop_scope="session")
 async def restored(shared_service: Running) -> AsyncIterator[Running]:
     """The shared service, whose routing a test may replace."""
-    completions = shared_service.service.completions
-    before = completions.routing
+    core = shared_service.service.core
+    before = core.routing
     try:
         yield shared_service
     finally:
-        completions.routing.close()
-        completions.routing = before
+        core.routing.close()
+        core.routing = before
 
 
 @pytest.mark.parametrize(("path", "front"), CASES)
-async def test_recorded_answer(path: Path, front: str, restored: Running, upstream: OpenAIUpstream) -> None:
-    expected = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))
+async def test_recorded_chat(path: Path, front: str, restored: Running, upstream: OpenAIUpstream) -> None:
+    expected = expected_of(path)
     settings = settings_of(path.parent.name, upstream, expected.get("model", {}))
-    restored.service.completions.routing = build_routing(settings, {})
+    restored.service.core.routing = build_routing(settings, {})
     upstream.replies = [reply_of(path)]
     seen = await ask(front, restored, NO_RETRY, **expected.get("ask", {}))
     assert len(upstream.requests) == expected.get("requests", 1)
@@ -85,6 +104,36 @@ async def test_recorded_answer(path: Path, front: str, restored: Running, upstre
     again = await ask(front, restored, **expected.get("ask", {}))
     assert again.attempts == (2 if expected["error"]["retried"] else expected.get("requests", 1))
     assert (again.text == "Hello!") is expected["error"]["retried"]
+
+
+@pytest.mark.parametrize("path", OTHERS)
+async def test_recorded_answer(path: Path, restored: Running, upstream: OpenAIUpstream) -> None:
+    expected = expected_of(path)
+    endpoint = ENDPOINTS[expected["operation"]]
+    settings = settings_of(path.parent.name, upstream, expected.get("model", {}))
+    restored.service.core.routing = build_routing(settings, {})
+    upstream.replies = [reply_of(path)]
+    body = {**endpoint.body, **expected.get("ask", {})}
+    seen = await ask_path(endpoint.path, restored, NO_RETRY, body)
+    assert len(upstream.requests) == expected.get("requests", 1)
+    if upstream.requests:
+        check_request(upstream, expected)
+    if "error" not in expected:
+        assert seen.ok, seen
+        assert seen.raw == path.read_text(encoding="utf-8")
+        check_embeddings(seen, expected["seen"])
+        return
+    check_error(seen, expected["error"])
+    assert API_KEY not in seen.raw
+    upstream.replies = [reply_of(path), endpoint.reply()]
+    again = await ask_path(endpoint.path, restored, {}, body)
+    assert again.attempts == (2 if expected["error"]["retried"] else expected.get("requests", 1))
+
+
+def check_embeddings(seen: Seen, expected: dict[str, Any]) -> None:
+    answer = CreateEmbeddingResponse.model_validate_json(seen.raw, strict=True)
+    assert [one.embedding for one in answer.data] == expected["vectors"]
+    assert answer.usage.total_tokens == expected["total_tokens"]
 
 
 def check_request(upstream: OpenAIUpstream, expected: dict[str, Any]) -> None:
@@ -156,5 +205,10 @@ def check_error(seen: Seen, expected: dict[str, Any]) -> None:
 def test_every_vendor_has_recorded_answers() -> None:
     assert {path.parent.name for path in ANSWERS} == set(preset_names()) - {"demo"}
     assert {path.with_suffix("") for path in ANSWERS} == {path.with_suffix("") for path in FIXTURES.glob("*/*.yaml")}
+    embedding = {name for name in preset_names() if load_preset(name).offers("embeddings")} - SILENT
+    cases = [(path.parent.name, expected_of(path)) for path in ANSWERS]
+    for kind in ("seen", "error"):
+        shown = {vendor for vendor, one in cases if one["operation"] == "embeddings" and kind in one}
+        assert shown >= embedding, kind
     for path in FIXTURES.glob("*/*.yaml"):
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["source"], path

@@ -8,6 +8,7 @@ A second signal ends the wait at once. Until the stop, settings that change are 
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -16,12 +17,11 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from prometheus_client import disable_created_metrics
 from pydantic import BaseModel, SecretStr
-from starlette.routing import BaseRoute
 
 from parley_common.http_server import BindError, HTTPServer
 from parley_common.logs import Logs, configure_logs
@@ -31,6 +31,9 @@ from parley_common.reload import Reloader, Reloading
 from parley_common.settings import Loaded, ServiceSection, SettingsError
 from parley_common.settings_schema import settings_schema
 from parley_common.telemetry import Telemetry, create_telemetry
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 log = structlog.get_logger("parley.boot")
 
@@ -47,7 +50,7 @@ class StartError(Exception):
 class Service(Protocol):
     """What a service gives to be run."""
 
-    routes: tuple[BaseRoute, ...]
+    routes: "tuple[BaseRoute, ...]"
     """Own routes of the ops port."""
 
     async def start(self) -> None:
@@ -171,8 +174,7 @@ async def _live(
             await service.start()
             await ops.start()
             await runtime.health.started()
-            # What start-up made stays: the collector needn't look at it again and again.
-            gc.freeze()
+            _settle_memory()
             log.info("started", **service.addresses(), ops=f"{settings.host}:{ops.port}")
             async with _reloading(reloader, service, logs):
                 await signals.first.wait()
@@ -191,6 +193,15 @@ async def _live(
         beat.cancel()
         await asyncio.gather(beat, return_exceptions=True)
         await asyncio.to_thread(runtime.telemetry.close)
+
+
+def _settle_memory() -> None:
+    """Give back what start-up took and no longer needs, and spare the collector the rest, which stays."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Only glibc has it; others keep less.
+    if trim is not None:
+        trim(0)
 
 
 def _reloading(reloader: Reloader[Any] | None, service: Service, logs: Logs) -> AbstractAsyncContextManager[None]:

@@ -42,8 +42,10 @@ class _Server(uvicorn.Server):
 class HTTPServer:
     """Serves one ASGI app on one socket in the running loop."""
 
-    def __init__(self, app: Any, host: str, port: int, *, http: Any = "httptools", grace_s: float = 30.0) -> None:
-        """Bind at once. `http` is uvicorn's protocol; `grace_s` bounds how long stopping waits for requests.
+    def __init__(
+        self, app: Any, host: str, port: int, *, http: Any = "httptools", ws: Any = "none", grace_s: float = 30.0
+    ) -> None:
+        """Bind at once. `http` and `ws` are uvicorn's protocols; `grace_s` bounds how long stopping waits for requests.
 
         Raises
             BindError: the address is taken or not ours.
@@ -52,7 +54,7 @@ class HTTPServer:
         config = uvicorn.Config(
             app,
             http=http,
-            ws="none",
+            ws=ws,
             lifespan="off",
             log_config=None,
             access_log=False,

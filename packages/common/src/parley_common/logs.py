@@ -33,7 +33,7 @@ class Logs:
         """Leave out what is less severe than `debug`, `info`, `warning` or `error`."""
         root = logging.getLogger()
         root.setLevel(level.upper())
-        for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn", "Lark"):
+        for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn", "websockets", "Lark"):
             logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 
 

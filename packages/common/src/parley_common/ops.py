@@ -5,23 +5,35 @@ exposition is made in a thread: with many series it takes long enough to delay r
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from parley_common.metrics import ServiceMetrics
 
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Page = tuple[int, str, bytes]
+"""Status, media type and body of an answer."""
+TEXT = "text/plain; charset=utf-8"
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns why the service isn't ready, None when this check is content."""
+
+Notes = Callable[[], list[str]]
+"""Returns what `/readyz` tells besides: what isn't as it should be although the service can take work."""
 
 log = structlog.get_logger("parley.health")
 
@@ -49,6 +61,7 @@ class Health:
         self._check_limit_s = check_limit_s
         self._services = ("", *services)
         self._checks: list[Check] = []
+        self._notes: list[Notes] = []
         self._on_drain: list[Callable[[], Awaitable[None]]] = []
         self._beat = time.monotonic()
         self._started = False
@@ -59,6 +72,14 @@ class Health:
     def add_check(self, check: Check) -> None:
         """Ask this check whenever readiness is asked for."""
         self._checks.append(check)
+
+    def add_notes(self, notes: Notes) -> None:
+        """Tell these notes whenever readiness is asked for; they don't make the service unready."""
+        self._notes.append(notes)
+
+    def notes(self) -> list[str]:
+        """Return the notes of now."""
+        return [note for notes in self._notes for note in notes()]
 
     def on_drain(self, action: Callable[[], Awaitable[None]]) -> None:
         """Do this when the drain begins, while the listeners are still up: the place to stop taking from a queue."""
@@ -142,20 +163,55 @@ class Health:
             return f"a check failed: {type(exc).__name__}"
 
 
-def create_ops_app(health: Health, registry: CollectorRegistry, routes: tuple[BaseRoute, ...] = ()) -> Starlette:
+class OpsApp:
+    """The ASGI app of the ops port. A framework would take more memory for these pages than all their code."""
+
+    def __init__(self, health: Health, registry: CollectorRegistry, more: ASGIApp | None) -> None:
+        """`more` serves every other path."""
+        self._health = health
+        self._registry = registry
+        self._more = more
+        self._pages = {"/livez": self._live, "/readyz": self._ready, "/metrics": self._metrics}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        page = self._pages.get(scope.get("path", ""))
+        if page is None and self._more is not None:
+            await self._more(scope, receive, send)
+        elif page is None:
+            await _answer(send, 404, TEXT, b"There is nothing here.\n")
+        elif scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, TEXT, b"Only GET is allowed.\n", (b"allow", b"GET, HEAD"))
+        else:
+            await _answer(send, *await page(scope))
+
+    async def _live(self, _scope: Scope) -> Page:
+        return (200, TEXT, b"ok\n") if self._health.alive() else (503, TEXT, b"stuck\n")
+
+    async def _ready(self, _scope: Scope) -> Page:
+        reasons = await self._health.reasons()
+        told: dict[str, object] = {"ready": not reasons, "reasons": reasons}
+        if notes := self._health.notes():
+            told["notes"] = notes
+        body = json.dumps(told, separators=(",", ":")).encode()
+        return 503 if reasons else 200, "application/json", body
+
+    async def _metrics(self, scope: Scope) -> Page:
+        accept = b", ".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
+        encode, content_type = choose_encoder(accept)
+        return 200, content_type, await asyncio.to_thread(encode, self._registry)
+
+
+async def _answer(send: Send, status: int, content_type: str, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    own = [(b"content-type", content_type.encode("latin-1")), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def create_ops_app(health: Health, registry: CollectorRegistry, routes: "tuple[BaseRoute, ...]" = ()) -> OpsApp:
     """Build the app of the ops port; `routes` are a service's own additions."""
+    if not routes:
+        return OpsApp(health, registry, None)
+    from starlette.applications import Starlette
 
-    async def livez(_request: Request) -> Response:
-        return PlainTextResponse("ok\n") if health.alive() else PlainTextResponse("stuck\n", status_code=503)
-
-    async def readyz(_request: Request) -> Response:
-        reasons = await health.reasons()
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
-
-    async def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        body = await asyncio.to_thread(encode, registry)
-        return Response(body, headers={"content-type": content_type})
-
-    own: list[BaseRoute] = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
-    return Starlette(routes=[*own, *routes])
+    return OpsApp(health, registry, Starlette(routes=list(routes)))

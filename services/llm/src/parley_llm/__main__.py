@@ -10,8 +10,8 @@ from parley_common.settings import Loaded
 
 from parley_llm.config import LLMSettings
 from parley_llm.env import load_settings
+from parley_llm.rpc.servicer import SERVICE
 from parley_llm.server import APPLIES, LLMService
-from parley_llm.servicer import SERVICE
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from types import ModuleType
 import structlog
 
 from parley_llm.callers import Caller
-from parley_llm.completions import Completions
-from parley_llm.config import PASS_THROUGH
+from parley_llm.calls.core import Core
+from parley_llm.config.values import PASS_THROUGH
 from parley_llm.errors import model_not_found
 from parley_llm.upstream.upstream import Upstream
 
@@ -37,15 +37,15 @@ class ModelInfo:
 class Catalog:
     """Lists models for callers; keeps an upstream's list for five minutes."""
 
-    def __init__(self, completions: Completions) -> None:
-        self._completions = completions
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._kept: dict[str, tuple[Upstream, float, list[ModelInfo]]] = {}
         self._lock = asyncio.Lock()
 
     async def models(self, caller: Caller) -> list[ModelInfo]:
         """Return what the caller may use, sorted by id."""
         found: dict[str, ModelInfo] = {}
-        for alias, route in self._completions.routing.routes.items():
+        for alias, route in self._core.routing.routes.items():
             if not caller.may_use(alias):
                 continue
             first = route.targets[0]

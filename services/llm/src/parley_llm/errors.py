@@ -5,7 +5,9 @@ ServiceError
     ├── InvalidRequestError            the caller's fault; a repetition fails again
     │   ├── ContextLengthExceededError
     │   ├── ContentFilteredError
-    │   └── RequestTooLargeError
+    │   ├── RequestTooLargeError
+    │   ├── IdempotencyMismatchError   its key was used for another request
+    │   └── IdempotencyConflictError   the call with its key is too long to be joined
     ├── UnauthenticatedError           no key, or one that is unknown or expired
     ├── PermissionDeniedError          a known caller may not do this
     ├── ModelNotFoundError
@@ -88,6 +90,21 @@ class RequestTooLargeError(InvalidRequestError):
 
     reason = "REQUEST_TOO_LARGE"
     http_status = 413
+
+
+class IdempotencyMismatchError(InvalidRequestError):
+    """The key was used for another request. 422 as the IETF's draft "The Idempotency-Key HTTP Header Field" says."""
+
+    reason = "IDEMPOTENCY_MISMATCH"
+    http_status = 422
+
+
+class IdempotencyConflictError(InvalidRequestError):
+    """The call with this key is being made, and has said more than is kept: it can't be told from its start."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason = "IDEMPOTENCY_CONFLICT"
+    http_status = 409
 
 
 class UnauthenticatedError(LLMError):

@@ -3,14 +3,19 @@
 import random
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 
 from parley_llm.callers import Caller
 from parley_llm.errors import InvalidRequestError
+from parley_llm.limits.base import Standing
+from parley_llm.usage import Usage
 
-MAX_CHOICES = 128
+if TYPE_CHECKING:
+    from parley_llm.forms.form import Form
+    from parley_llm.operations.base import Operation
+
 MAX_ATTEMPTS = 20
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -23,25 +28,39 @@ class Course:
     attempts: int = 0
     upstream: str = ""
     model: str = ""
+    standing: Standing | None = None
+    """Where the caller's limits stood when it was let in or refused; None before."""
+    content_type: str = ""
+    """The media type of an answer that is raw bytes."""
     adapted: tuple[str, ...] = ()
     """The caller's parameters that the last attempt's target got in another form, or not at all."""
+    joined: bool = False
+    """Whether the answer is that of an earlier call with the same idempotency key."""
 
 
 @dataclass(slots=True)
-class ChatCall:
-    """One chat completion to carry out. Members of the body: `texts` as spelled by the caller, `values` decoded.
+class Call:
+    """One call to carry out. Members of the body: `texts` as spelled by the caller, `values` decoded.
 
-    `timeout_s` is the caller's deadline as seconds from the start, None when it set none.
+    `form` holds the fields and files of an upload; the text fields are among `values` too. `timeout_s` is the caller's
+    deadline as seconds from the start, None when it set none. `stream` says that the answer is passed on in pieces.
     """
 
+    operation: "Operation"
     caller: Caller
     request_id: str
     values: dict[str, Any]
     texts: dict[str, str] = field(repr=False)
+    form: "Form | None" = field(default=None, repr=False)
+    stream: bool = False
     wants_usage: bool = True
     timeout_s: float | None = None
     max_attempts: int | None = None
     upstream: str = ""
+    app: str = ""
+    """The part of the caller that calls, such as a bot, in its own words."""
+    idempotency_key: str = ""
+    """Under which the caller may repeat the call and have it made once; empty for none."""
     context: Context | None = None
     course: Course = field(default_factory=Course)
     model: str = field(init=False)
@@ -51,19 +70,15 @@ class ChatCall:
         model = self.values.get("model")
         self.model = model if isinstance(model, str) else ""
 
-    @property
-    def choices(self) -> int:
-        """How many choices the caller asked for; 1 when it did not say or said nonsense, which the upstream refuses."""
-        number = self.values.get("n")
-        return int(number) if isinstance(number, float) and 1 <= number <= MAX_CHOICES else 1
-
 
 @dataclass(slots=True)
-class Completion:
-    """A complete answer: the JSON text that leaves, and decoded."""
+class Answer:
+    """A whole answer: the bytes that leave with their media type, what they used, and decoded if they are JSON."""
 
     data: bytes
     decoded: dict[str, Any]
+    usage: Usage
+    content_type: str = "application/json"
 
 
 def whole_number(name: str, text: str, most: int) -> int | None:

@@ -7,13 +7,12 @@ from parley_llm.tally import Counter, Histogram
 SECONDS = tuple(0.01 * 2**n for n in range(15))
 TOKENS = tuple(float(4**n) for n in range(11))
 _GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
-OPERATION = "chat"
 
 
 class LLMMetrics:
     """The metrics of the LLM service on one registry. The `gen_ai_*` names are OpenTelemetry's for GenAI clients."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, currency: str = "USD") -> None:
         def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
             return Histogram(name, text, labels, buckets, registry)
 
@@ -59,6 +58,28 @@ class LLMMetrics:
         )
         self.rate_limited = counter(
             "parley_llm_ratelimited_total", "Calls refused by a caller's own limit.", "caller", "limit"
+        )
+        self.rate_limit_wait = histogram(
+            "parley_llm_ratelimit_wait_seconds",
+            "Time that calls over a caller's limit waited, whether they were let in then or not.",
+            ("caller",),
+            SECONDS,
+        )
+        self.queue_depth = Gauge(
+            "parley_llm_queue_depth", "Calls that wait for their caller's limit.", registry=registry
+        )
+        self.cost = counter(
+            "parley_llm_cost_total", f"Cost by the configured prices, in {currency}.", "caller", "model"
+        )
+        self.app_requests = counter(
+            "parley_llm_app_requests_total",
+            "Calls that ended, by the app of the caller.",
+            "caller",
+            "app",
+            "outcome",
+        )
+        self.app_tokens = counter(
+            "parley_llm_app_tokens_total", "Tokens, by the app of the caller.", "caller", "app", "type"
         )
         self._circuit_shown: dict[str, int] = {}
         self.active_streams = Gauge("parley_llm_active_streams", "Streams being served.", registry=registry)

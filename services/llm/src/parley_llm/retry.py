@@ -10,13 +10,17 @@ BUDGET_RESERVE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How a model's calls are repeated. Seconds; `budget` is the share of calls that may be repetitions."""
+    """How a model's calls are repeated. Seconds; `budget` is the share of calls that may be repetitions.
+
+    A failure later than `late` after its attempt began is not followed by another attempt; None sets no such limit.
+    """
 
     max_attempts: int = 3
     backoff_initial: float = 0.5
     backoff_max: float = 8.0
     retry_after_max: float = 30.0
     budget: float = 0.2
+    late: float | None = None
 
     def backoff(self, tries: int, chance: float) -> float:
         """Return the wait after the `tries`-th failure, for `chance` from [0, 1): full jitter, as AWS names it."""
@@ -26,7 +30,8 @@ class RetryPolicy:
 class RetryBudget:
     """Keeps repetitions a bounded share of calls, so that an upstream in trouble isn't flooded by them.
 
-    Each first attempt earns a share of a repetition; a reserve of ten lets a quiet service repeat at all.
+    Each call that reaches the upstream earns a share of a repetition; a reserve of ten lets a quiet service repeat at
+    all.
     """
 
     __slots__ = ("_balance",)
@@ -35,12 +40,16 @@ class RetryBudget:
         self._balance = BUDGET_RESERVE
 
     def earn(self, share: float) -> None:
-        """Count a first attempt."""
+        """Count a call that reaches the upstream."""
         self._balance = min(BUDGET_RESERVE, self._balance + share)
 
+    def affords(self, share: float) -> bool:
+        """Tell whether a repetition may be paid: not when the budget is used up or the model allows none."""
+        return share > 0 and self._balance >= 1
+
     def spend(self, share: float) -> bool:
-        """Pay for a repetition; False when the budget is used up or the model allows none."""
-        if share <= 0 or self._balance < 1:
+        """Pay for a repetition; False when it can't be afforded."""
+        if not self.affords(share):
             return False
         self._balance -= 1
         return True
@@ -78,7 +87,12 @@ class Circuit:
         self._failures = 0
 
     def failed(self, now: float) -> None:
-        """Note a failure of the target."""
+        """Note a failure of the target.
+
+        While the circuit is open these are calls that began before: old news, which must not keep it open for longer.
+        """
+        if self.state(now) == self.OPEN:
+            return
         self._failures += 1
         if self._failures >= self._limit:
             self._reopens_at = now + self._open_for

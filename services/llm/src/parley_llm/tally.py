@@ -51,7 +51,7 @@ class _Family(Collector, Generic[Series]):
     def __init__(self, name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
         self._name = name
         self._text = text
-        self._labels = labels
+        self.label_names = labels
         self._series: dict[tuple[str, ...], Series] = {}
         registry.register(self)
 
@@ -74,7 +74,7 @@ class Counter(_Family[Count]):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Give the current values."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        family = CounterMetricFamily(self._name, self._text, labels=self.label_names)
         for values, count in list(self._series.items()):
             family.add_metric(values, count.value)
         yield family
@@ -94,7 +94,7 @@ class Histogram(_Family[Distribution]):
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Give the current values."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        family = HistogramMetricFamily(self._name, self._text, labels=self.label_names)
         for values, series in list(self._series.items()):
             buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
             below = 0

@@ -3,7 +3,7 @@
 import math
 
 from parley_llm.errors import LLMError
-from parley_llm.jsontext import dump
+from parley_llm.jsontext import dump, join_object, parse_object
 
 
 def error_body(error: LLMError, request_id: str) -> bytes:
@@ -20,6 +20,23 @@ def error_body(error: LLMError, request_id: str) -> bytes:
     if upstream_request_id:
         inner["upstream_request_id"] = upstream_request_id
     return dump({"error": inner}).encode()
+
+
+def named_error(body: bytes, error: LLMError, sequence: int) -> bytes:
+    """Return the event that ends a stream of named events; `body` is the JSON of the error.
+
+    It is the Responses API's `error` event, with the member `error` besides, which makes OpenAI's clients raise;
+    `sequence` is the number of the event before it.
+    """
+    members = {
+        "type": '"error"',
+        "code": dump(error.reason.lower()),
+        "message": dump(error.message),
+        "param": dump(error.param),
+        "sequence_number": dump(sequence + 1),
+        "error": parse_object(body).texts["error"],
+    }
+    return b"event: error\ndata: %b\n\n" % join_object(members).encode()
 
 
 def error_headers(error: LLMError) -> bytes:

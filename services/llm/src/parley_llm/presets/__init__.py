@@ -1,6 +1,7 @@
 """Vendors' peculiarities as data: one YAML file per preset, named like the preset.
 
-`_common.yaml` holds what any server of this API may say; it goes behind each preset's own rules.
+`_common.yaml` holds what any server of this API may say; it goes behind each preset's own rules. `_langchain.yaml` is
+for what runs in this process.
 """
 
 from functools import cache
@@ -26,6 +27,16 @@ def load_preset(name: str) -> Preset:
     names = preset_names()
     if name not in names:
         raise ValueError(f"{name!r} is no preset; the presets are {', '.join(names)}")
+    return _load(name)
+
+
+@cache
+def langchain_preset() -> Preset:
+    """Read the preset of LangChain objects, which is no vendor's and can't be named in the settings."""
+    return _load("_langchain")
+
+
+def _load(name: str) -> Preset:
     own, common = _read(name), _read(_COMMON)
     own["errors"] = [*own.get("errors", ()), *common["errors"]]
     own["finish_reasons"] = {**common["finish_reasons"], **own.get("finish_reasons", {})}

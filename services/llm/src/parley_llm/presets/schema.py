@@ -8,6 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from parley_llm.parameters import ParamsSettings
 
 Feature = Literal["tools", "forced_tool", "json_schema", "json_object", "vision", "thinking", "stream_usage"]
+OperationName = Literal[
+    "chat", "text_completion", "responses", "embeddings", "moderation", "image_generation", "image_edit",
+    "transcription", "translation", "speech",
+]  # fmt: skip
 Meaning = Literal[
     "no_balance", "content_filter", "too_long", "rate_limited", "busy", "auth", "bad_parameter", "model_not_found"
 ]
@@ -83,7 +87,10 @@ class Preset(_Part):
     provider: str = Field(description="Value of `gen_ai.provider.name` in metrics and traces.")
     base_url: str | None = Field(None, description="Where the vendor serves the API, if that is one address.")
     needs_key: bool = Field(True, description="Whether that address takes no calls without a key.")
-    chat_path: str = Field("/chat/completions", description="Path behind the base URL; `{model}` is the model.")
+    paths: dict[OperationName, str | None] = Field(
+        default_factory=dict,
+        description="Paths behind the base URL that are not OpenAI's; `{model}` is the model; null: not offered.",
+    )
     models_path: str | None = Field("/models", description="Path of the list of models, if there is one.")
     query: str = Field("", description="Query of every request; `{api_version}` is the upstream's setting.")
     key_header: str = Field("authorization", description="Header that carries the API key.")
@@ -101,6 +108,10 @@ class Preset(_Part):
     errors: tuple[ErrorRule, ...] = Field((), description="What its errors mean.")
     finish_reasons: dict[str, FinishReason] = Field(default_factory=dict, description="Its own reasons to OpenAI's.")
     embeddings: Embeddings = Field(default_factory=Embeddings, description="Limits of embeddings.")
+
+    def offers(self, operation: OperationName) -> bool:
+        """Tell whether the vendor has an operation, as far as the preset knows."""
+        return operation not in self.paths or self.paths[operation] is not None
 
     def meaning(self, status: int, words: frozenset[str], message: str) -> Meaning | None:
         """Return what an error means, None when no rule knows it; `status` is 0 when the answer's was 200."""

@@ -6,7 +6,7 @@ for the JSON that others enforce. The answer is not checked against the schema.
 
 from typing import Any
 
-from parley_llm.exchange import ChatCall
+from parley_llm.exchange import Call
 from parley_llm.jsontext import dump, join_array, join_object, parse_array, parse_object
 from parley_llm.upstream.profiles import Profile
 from parley_llm.upstream.shaping import shape_body
@@ -15,7 +15,7 @@ _SCHEMA = "Answer with one JSON object that is valid against this JSON Schema, a
 _OBJECT = "Answer with one JSON object, and with nothing else."
 
 
-def body_for(call: ChatCall, model: str, profile: Profile, *, stream: bool) -> bytes:
+def body_for(call: Call, model: str, profile: Profile, *, stream: bool) -> bytes:
     """Return the body for a target; the names of the caller's parameters that it changes go into the call's course."""
     texts = call.texts
     adapted: list[str] = []

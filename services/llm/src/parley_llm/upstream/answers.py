@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley_llm.errors import StreamBrokenError, UpstreamProtocolError
-from parley_llm.exchange import Completion
-from parley_llm.jsontext import dump, join_array, join_object, load, parse_array, parse_object
+from parley_llm.jsontext import dump, join_array, join_object, parse_array, parse_object
 from parley_llm.presets.schema import Preset
-from parley_llm.upstream.errors import error_from_event, reports_error
 from parley_llm.upstream.reasoning import ThinkSplitter, unify
+from parley_llm.upstream.source import Source
 from parley_llm.upstream.toolcalls import ToolCallRepair
 
 RAW_FINISH = "native_finish_reason"
@@ -29,7 +28,7 @@ class Changes:
 class ChoiceReader:
     """Follows one choice of an answer, whole or in pieces."""
 
-    __slots__ = ("_calls", "_plain", "_preset", "_renamed", "_think", "_upstream")
+    __slots__ = ("_calls", "_plain", "_preset", "_special", "_think", "_upstream")
 
     def __init__(self, upstream: str, preset: Preset) -> None:
         self._upstream = upstream
@@ -37,8 +36,17 @@ class ChoiceReader:
         self._think = ThinkSplitter(enabled=preset.reasoning.think)
         self._calls = ToolCallRepair() if preset.repair_tool_calls else None
         # Most chunks of most upstreams need nothing: these tell it without looking into the preset each time.
-        self._plain = not (preset.drop_if_empty or preset.reasoning.parts or preset.repair_tool_calls)
-        self._renamed = frozenset(preset.reasoning.members) - {"reasoning_content"}
+        self._plain = not preset.reasoning.parts
+        self._special: frozenset[str] | None = None
+
+    def passes(self, part: dict[str, Any]) -> bool:
+        """Tell that nothing can be wrong with a piece that doesn't end the choice."""
+        if self._special is None:
+            preset = self._preset
+            calls = ("tool_calls",) if preset.repair_tool_calls else ()
+            members = (*preset.reasoning.members, *preset.drop_if_empty, *calls)
+            self._special = frozenset(members) - {"reasoning_content"}
+        return self._plain and self._think.idle and self._special.isdisjoint(part)
 
     def read(self, choice: dict[str, Any], part: dict[str, Any], *, whole: bool = False) -> Changes | None:
         """Unify a choice and its delta or message in place; return what changed, None when nothing did.
@@ -46,7 +54,7 @@ class ChoiceReader:
         Raises StreamBrokenError for a finish reason that says the answer is incomplete.
         """
         raw = choice.get("finish_reason")
-        if self._plain and not raw and self._think.idle and self._renamed.isdisjoint(part):
+        if not raw and self.passes(part):
             return None
         preset = self._preset
         changed = unify(part, self._think, preset.reasoning, final=whole or bool(raw))
@@ -71,17 +79,9 @@ class ChoiceReader:
         return Changes(changed, finish)
 
 
-def completion_from(upstream: str, preset: Preset, data: bytes, secret: str) -> Completion:
-    """Return an answer if it is a chat completion. Raises LLMError: a status of 200 proves nothing."""
-    try:
-        decoded = load(data)
-    except ValueError as exc:
-        raise UpstreamProtocolError(
-            f"Upstream {upstream!r} answered with something that is not JSON.", metadata={"upstream": upstream}
-        ) from exc
-    if isinstance(decoded, dict) and reports_error(decoded, preset):
-        raise error_from_event(upstream, preset, decoded, secret)
-    choices = decoded.get("choices") if isinstance(decoded, dict) else None
+def unified(source: Source, data: bytes, decoded: dict[str, Any]) -> bytes:
+    """Return a whole chat completion in the form that callers get, `decoded` changed likewise. Raises LLMError."""
+    choices = decoded.get("choices")
     well_formed = (
         isinstance(choices, list)
         and len(choices) > 0
@@ -89,15 +89,15 @@ def completion_from(upstream: str, preset: Preset, data: bytes, secret: str) -> 
     )
     if not isinstance(choices, list) or not well_formed:
         raise UpstreamProtocolError(
-            f"Upstream {upstream!r} answered with something that is not a chat completion.",
-            metadata={"upstream": upstream},
+            f"Upstream {source.name!r} answered with something that is not a chat completion.",
+            metadata={"upstream": source.name},
         )
     changes: dict[int, Changes] = {}
     for position, choice in enumerate(choices):
-        changed = ChoiceReader(upstream, preset).read(choice, choice["message"], whole=True)
+        changed = ChoiceReader(source.name, source.preset).read(choice, choice["message"], whole=True)
         if changed is not None:
             changes[position] = changed
-    return Completion(respell(data, "message", changes) if changes else data, decoded)
+    return respell(data, "message", changes) if changes else data
 
 
 def respell(data: bytes, part_name: str, changes: dict[int, Changes], **whole_changes: Any) -> bytes:

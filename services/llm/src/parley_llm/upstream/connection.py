@@ -1,15 +1,19 @@
 """One HTTP/1.1 client connection that carries one exchange at a time, parsed by httptools.
 
 Nothing here knows about models: bytes out, a response head and body bytes in. A consumer that does not read
-makes the connection stop reading, so a slow caller slows the upstream down instead of filling our memory.
+makes the connection stop reading, so a slow caller slows the upstream down instead of filling our memory; and an
+upstream that is slow to take an upload slows down what reads the upload.
 """
 
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import cast
 
 import httptools
+
+from parley_llm.upstream.body import PIECE, Upload
 
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
@@ -28,6 +32,10 @@ class ResponseFormatError(WireError):
     """The peer sent something that is not an HTTP/1.1 response."""
 
 
+class UploadStalledError(TimeoutError):
+    """The peer took nothing of an upload for too long."""
+
+
 class Connection(asyncio.Protocol):
     """A connection, idle or with one exchange. All `by` arguments are points of the event loop's clock."""
 
@@ -42,6 +50,8 @@ class Connection(asyncio.Protocol):
         self._timer_at = math.inf
         self._on_complete: Callable[[], None] | None = None
         self._paused = False
+        self._write_paused = False
+        self._uploading = False  # Still true when an upload was left: then the connection can't be used again.
         self.closed = False
         self.idle_since = 0.0
         self._reset()
@@ -67,7 +77,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Tell whether a further exchange may start on this connection."""
-        return self.complete and self.keep_alive and not self.closed and self._error is None
+        return self.complete and self.keep_alive and not self._uploading and not self.closed and self._error is None
 
     def begin(self, head: bytes, body: bytes) -> None:
         """Send a request. The previous exchange must be complete."""
@@ -80,6 +90,30 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
+
+    async def upload(self, head: bytes, body: Upload, by: float, idle_s: float) -> None:
+        """Send a request whose body comes in pieces, no faster than the peer takes it.
+
+        Returns early when the peer answers before it has everything and will not want the rest: then the connection
+        can't be used again. Raises WireError; TimeoutError at `by`; UploadStalledError when the peer takes nothing for
+        `idle_s` seconds.
+        """
+        self.begin(head, b"")
+        self._uploading = True
+        transport = cast(asyncio.Transport, self._transport)
+        transport.set_write_buffer_limits(high=PIECE)
+        async with aclosing(body.pieces()) as pieces:
+            async for piece in pieces:
+                # A look at the network before each piece: writing to a peer that has answered and closed would lose
+                # the answer, which is then already here.
+                await asyncio.sleep(0)
+                await self._writable(transport, by, idle_s)
+                if self._refused:
+                    return
+                if self._error is not None:
+                    raise self._error
+                transport.write(piece)
+        self._uploading = False
 
     async def head(self, by: float) -> None:
         """Wait for the response head. Raises TimeoutError or WireError."""
@@ -157,6 +191,14 @@ class Connection(asyncio.Protocol):
         if self._head_done:
             self._wake()
 
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._uploading:
+            self._wake()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self.keep_alive = False
@@ -207,6 +249,28 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     # Inside
+
+    @property
+    def _refused(self) -> bool:
+        """Tell whether the peer has answered in a way that makes the rest of the request pointless."""
+        return self._head_done and (self.status >= 300 or self.complete)
+
+    async def _writable(self, transport: asyncio.Transport, by: float, idle_s: float) -> None:
+        """Wait until the peer has taken what was written, or there is no point in writing more."""
+        if self.now() >= by:
+            raise TimeoutError
+        left = transport.get_write_buffer_size()
+        idle_by = self.now() + idle_s
+        while self._write_paused and not self._refused and self._error is None:
+            try:
+                await self._wait(min(by, idle_by))
+            except TimeoutError:
+                before, left = left, transport.get_write_buffer_size()
+                if self.now() >= by:
+                    raise
+                if left >= before:
+                    raise UploadStalledError(f"took nothing of the upload for {idle_s:g} s") from None
+                idle_by = self.now() + idle_s
 
     def _finish(self) -> None:
         self.complete = True

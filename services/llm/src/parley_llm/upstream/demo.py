@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from parley_llm.upstream.connection import ResponseFormatError
 from parley_llm.upstream.transport import Incoming, Outgoing
 
 LABEL = "(demo: this answer comes from Parley's built-in demo model, not from a language model)"
@@ -23,6 +24,8 @@ class DemoTransport:
     """Answers each request from memory."""
 
     async def send(self, request: Outgoing, connect_by: float, answer_by: float) -> Incoming:
+        if not isinstance(request.body, bytes):
+            raise ResponseFormatError("the demo model takes no uploads")
         body: dict[str, Any] = orjson.loads(request.body)
         text = answer(body.get("messages"))
         usage = _usage(request.body, text)

@@ -25,7 +25,7 @@ from parley_llm.errors import (
 )
 from parley_llm.jsontext import dump, load
 from parley_llm.presets.schema import Meaning, Preset
-from parley_llm.upstream.connection import ResponseFormatError, WireError
+from parley_llm.upstream.connection import ResponseFormatError, UploadStalledError, WireError
 from parley_llm.upstream.transport import ConnectTimeoutError
 
 RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -64,6 +64,8 @@ def error_from_exception(upstream: str, exc: Exception, *, silent_for_s: float |
     metadata = {"upstream": upstream}
     if isinstance(exc, ConnectTimeoutError):
         return UpstreamConnectError(f"Upstream {upstream!r} did not accept a connection in time.", metadata=metadata)
+    if isinstance(exc, UploadStalledError):
+        return UpstreamTimeoutError(f"Upstream {upstream!r} {exc}.", metadata=metadata)
     if isinstance(exc, TimeoutError):
         limit = f" for {silent_for_s:g} s" if silent_for_s is not None else ""
         return UpstreamTimeoutError(f"Upstream {upstream!r} said nothing{limit}.", metadata=metadata)

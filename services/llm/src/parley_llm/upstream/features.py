@@ -23,8 +23,7 @@ def used_features(values: Mapping[str, Any]) -> frozenset[Feature]:
     used: set[Feature] = set()
     if values.get("tools") or values.get("functions"):
         used.add("tools")
-    choice = values.get("tool_choice")
-    if isinstance(choice, dict) or choice in ("required", "any"):
+    if is_forced(values.get("tool_choice")):
         used.add("forced_tool")
     response_format = values.get("response_format")
     kind = response_format.get("type") if isinstance(response_format, dict) else None
@@ -39,13 +38,23 @@ def used_features(values: Mapping[str, Any]) -> frozenset[Feature]:
     return frozenset(used)
 
 
+def is_forced(choice: object) -> bool:
+    """Tell whether a `tool_choice` makes the model call a tool."""
+    return isinstance(choice, dict) or choice in ("required", "any")
+
+
+def thinks(effort: object) -> bool:
+    """Tell whether a reasoning effort is more than none."""
+    return isinstance(effort, str) and effort not in ("none", "minimal")
+
+
 def _thinks(values: Mapping[str, Any]) -> bool:
     """Tell whether the model is told to think, in one of the usual ways."""
     thinking = values.get("thinking")
     template = values.get("chat_template_kwargs")
     return (
         values.get("enable_thinking") is True
-        or (isinstance(values.get("reasoning_effort"), str) and values["reasoning_effort"] not in ("none", "minimal"))
+        or thinks(values.get("reasoning_effort"))
         or (isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive"))
         or (isinstance(template, dict) and (template.get("enable_thinking") or template.get("thinking")) is True)
     )

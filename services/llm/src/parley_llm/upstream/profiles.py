@@ -38,6 +38,9 @@ class Profiles:
     ) -> None:
         self._preset = preset
         self._params = params or ParamsSettings()
+        own = Params.from_settings(self._params)
+        self.own = (own,) if own else ()
+        """The operator's changes to parameters, for endpoints that the preset's are not meant for."""
         self._features = features or {}
         self._emulate = emulate
         # The names of a pass-through alias are the callers': only so many are remembered.

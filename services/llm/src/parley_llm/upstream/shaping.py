@@ -55,7 +55,8 @@ def shape_body(
 ) -> bytes:
     """Return the body for a target, made afresh from the caller's members; names of changed ones go to `adapted`."""
     members = dict(texts)
-    members["model"] = dump(model)
+    if model:
+        members["model"] = dump(model)
     for one in params:
         adapted += one.apply(members)
     if ask_usage:
@@ -75,20 +76,21 @@ def media_urls(messages: list[Any]) -> Iterator[str]:
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):
             for part in content:
-                yield from _urls_in(part, 0)
+                yield from urls_in(part)
 
 
-def _urls_in(value: Any, depth: int) -> Iterator[str]:
+def urls_in(value: Any, depth: int = 0) -> Iterator[str]:
+    """Find every string with a URL's form in a decoded JSON value, apart from members that hold text."""
     if isinstance(value, str):
         if _LOCATOR.match(value):
             yield value
     elif isinstance(value, dict) and depth < 8:
         for name, member in value.items():
             if name != "text":
-                yield from _urls_in(member, depth + 1)
+                yield from urls_in(member, depth + 1)
     elif isinstance(value, list) and depth < 8:
         for member in value:
-            yield from _urls_in(member, depth + 1)
+            yield from urls_in(member, depth + 1)
 
 
 def is_allowed(url: str, hosts: tuple[str, ...]) -> bool:

@@ -5,15 +5,19 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLargeError(ValueError):
-    """One event is longer than `MAX_EVENT` bytes."""
+    """One event is longer than it may be."""
 
 
 class EventSplitter:
-    """Takes body bytes, gives (event name, data) pairs; comments and blank lines vanish."""
+    """Takes body bytes, gives (event name, data) pairs; comments and blank lines vanish.
 
-    __slots__ = ("_buffer", "_held_cr", "_started")
+    An event may have `max_event` bytes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buffer", "_held_cr", "_max_event", "_started")
+
+    def __init__(self, max_event: int = MAX_EVENT) -> None:
+        self._max_event = max_event
         self._buffer = bytearray()
         self._held_cr = False
         self._started = False
@@ -26,7 +30,9 @@ class EventSplitter:
         if self._held_cr or b"\r" in data:
             data = self._normalise(data)
         if not self._buffer and data.endswith(b"\n\n"):
-            # Whole events, as most upstreams write them.
+            # Whole events, as most upstreams write them, and mostly a single one.
+            if data.startswith(b"data: ") and data.count(b"\n") == 2:
+                return [(b"", data[6:-2])]
             return _events(data[:-2].split(b"\n\n"))
         # Only the new bytes (and one before them) can hold the blank line that ends an event.
         search_from = max(0, len(self._buffer) - 1)
@@ -39,8 +45,8 @@ class EventSplitter:
         if end < 0:
             if whole is data:
                 self._buffer += data
-            if len(self._buffer) > MAX_EVENT:
-                raise EventTooLargeError(f"an event is longer than {MAX_EVENT} bytes")
+            if len(self._buffer) > self._max_event:
+                raise EventTooLargeError(f"an event is longer than {self._max_event} bytes")
             return []
         blocks = bytes(whole[:end]).split(b"\n\n")
         self._buffer = bytearray(whole[end + 2 :])

@@ -1,47 +1,27 @@
-"""Judges a chat completion stream while it passes: what is content, what is an error, whether it was complete.
+"""Judges a chat completion stream while it passes.
 
-Pure: bytes in, events out. An answer is complete when each choice that was asked for has its
-`finish_reason`; the `[DONE]` mark alone proves nothing, and its absence after that is forgiven.
+An answer is complete when each choice that was asked for has its `finish_reason`; the `[DONE]` mark alone proves
+nothing, and its absence after that is forgiven.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
-from parley_llm.errors import LLMError, StreamBrokenError
-from parley_llm.exchange import MAX_CHOICES
-from parley_llm.jsontext import load
-from parley_llm.presets.schema import Preset
+from parley_llm.errors import StreamBrokenError
 from parley_llm.upstream.answers import Changes, ChoiceReader, respell
-from parley_llm.upstream.errors import error_from_event, reports_error
-from parley_llm.upstream.sse import EventSplitter, EventTooLargeError
+from parley_llm.upstream.events import EventJudge, StreamEvent
+from parley_llm.upstream.source import Source
+
+MAX_CHOICES = 128
 
 
-@dataclass(slots=True)
-class StreamEvent:
-    """One chunk: as the JSON text that leaves, and decoded."""
+class StreamJudge(EventJudge):
+    """Follows one chat completion; `choices` is how many were asked for."""
 
-    data: bytes
-    chunk: dict[str, Any]
-    has_content: bool
-    usage_only: bool
-
-
-class StreamJudge:
-    """Follows one stream. After `feed` or `end`, `error` says what went wrong behind the returned events."""
-
-    def __init__(self, upstream: str, preset: Preset, choices: int = 1, secret: str = "") -> None:
-        self._upstream = upstream
-        self._preset = preset
+    def __init__(self, source: Source, choices: int = 1) -> None:
+        super().__init__(source)
         self._wanted = choices
-        self._secret = secret
-        self._splitter = EventSplitter()
         self._readers: dict[int, ChoiceReader] = {}
         self.finish_reasons: dict[int, str] = {}
-        self.usage: dict[str, Any] | None = None
-        self.response_id = ""
-        self.response_model = ""
-        self.error: LLMError | None = None
-        self.over = False
 
     @property
     def complete(self) -> bool:
@@ -49,55 +29,15 @@ class StreamJudge:
         finished = len(self.finish_reasons)
         return finished > 0 and finished >= max(self._wanted, len(self._readers))
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        """Return the chunks that `data` completes."""
-        try:
-            return self._judge(self._splitter.feed(data))
-        except EventTooLargeError as exc:
-            self._break(str(exc))
-            return []
+    @property
+    def reasons(self) -> list[str]:
+        """Why each choice ended."""
+        return list(self.finish_reasons.values())
 
-    def end(self, cause: str = "") -> list[StreamEvent]:
-        """Return what the end of the body cut off; `cause` says why the body ended, if not regularly."""
-        events = [] if self.over else self._judge(self._splitter.end(), cut_off=True)
-        if not self.over and self.error is None:
-            self._finish(cause or "it ended without a finish_reason")
-        return events
+    def _unfinished(self) -> str:
+        return "it ended without a finish_reason"
 
-    def _judge(self, pairs: list[tuple[bytes, bytes]], *, cut_off: bool = False) -> list[StreamEvent]:
-        events: list[StreamEvent] = []
-        for name, data in pairs:
-            if self.over or self.error is not None:
-                break
-            if data.strip() == b"[DONE]":
-                self._finish("it said [DONE] without a finish_reason")
-                break
-            try:
-                chunk = load(data)
-            except ValueError:
-                if not cut_off:
-                    self._break("a chunk is not JSON")
-                break
-            if name == b"error" or not isinstance(chunk, dict) or reports_error(chunk, self._preset):
-                self.error = error_from_event(self._upstream, self._preset, chunk, self._secret)
-                break
-            event = self._chunk(data, chunk)
-            if event is not None:
-                events.append(event)
-        return events
-
-    def _finish(self, otherwise: str) -> None:
-        if self.complete:
-            self.over = True
-        else:
-            self._break(otherwise)
-
-    def _break(self, why: str) -> None:
-        self.error = StreamBrokenError(
-            f"Upstream {self._upstream!r} broke its stream: {why}.", metadata={"upstream": self._upstream}
-        )
-
-    def _chunk(self, data: bytes, chunk: dict[str, Any]) -> StreamEvent | None:
+    def _read(self, name: bytes, data: bytes, chunk: dict[str, Any]) -> StreamEvent | None:
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             self._break("a chunk has no choices")
@@ -108,6 +48,8 @@ class StreamJudge:
         if not self.response_id:
             self.response_id = str(chunk.get("id") or "")
             self.response_model = str(chunk.get("model") or "")
+        if len(choices) == 1 and (event := self._plain(data, chunk, choices[0])) is not None:
+            return event
         if not choices:
             return StreamEvent(data, chunk, False, isinstance(usage, dict))
         has_content = False
@@ -127,17 +69,42 @@ class StreamJudge:
                 # Callers read the delta of every choice, so one that is missing is spelled out as well.
                 changes[position] = changed or Changes({})
             has_content = has_content or bool(choice.get("finish_reason")) or _has_content(delta)
-        lifted = self._lift_usage(chunk, choices, changes) if self._preset.usage_in_choice else {}
+            self.text += _text_length(delta)
+        lifted = self._lift_usage(chunk, choices, changes) if self._source.preset.usage_in_choice else {}
         if changes:
             data = respell(data, "delta", changes, **lifted)
         return StreamEvent(data, chunk, has_content, False)
+
+    def _plain(self, data: bytes, chunk: dict[str, Any], choice: object) -> StreamEvent | None:
+        """Return the event of a chunk that only continues the text of one choice; None if it needs a closer look.
+
+        Nearly all chunks are such, and most of what a chunk costs is looking at it.
+        """
+        if not isinstance(choice, dict) or choice.get("finish_reason") is not None or "usage" in choice:
+            return None
+        index, delta = choice.get("index", 0), choice.get("delta")
+        if type(index) is not int or not isinstance(delta, dict):
+            return None
+        reader = self._readers.get(index)
+        if reader is None or not reader.passes(delta):
+            return None
+        length = 0
+        has_content = False
+        for name, value in delta.items():
+            if isinstance(value, str):
+                length += len(value) if value.isascii() else len(value.encode(errors="replace"))
+                has_content = has_content or (value != "" and name != "role")
+            elif value is not None:
+                return None
+        self.text += length
+        return StreamEvent(data, chunk, has_content)
 
     def _follow(self, choice: dict[str, Any], delta: dict[str, Any]) -> Changes | None:
         """Note what a choice says about the stream; return the changes to it, which are already applied."""
         index = choice.get("index", 0)
         reader = self._readers.get(index)
         if reader is None:
-            reader = self._readers[index] = ChoiceReader(self._upstream, self._preset)
+            reader = self._readers[index] = ChoiceReader(self._source.name, self._source.preset)
         changed = reader.read(choice, delta)
         if finish_reason := choice.get("finish_reason"):
             self.finish_reasons[index] = finish_reason
@@ -172,6 +139,14 @@ class StreamJudge:
             calls is None or isinstance(calls, list)
         )
         return delta if well_formed else None
+
+
+def _text_length(delta: dict[str, Any]) -> int:
+    length = 0
+    for value in delta.values():
+        if isinstance(value, str):
+            length += len(value) if value.isascii() else len(value.encode(errors="replace"))
+    return length
 
 
 def _has_content(delta: dict[str, Any]) -> bool:

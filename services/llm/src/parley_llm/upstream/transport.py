@@ -1,22 +1,33 @@
 """The one interface to an upstream, `Transport`, and its implementation over HTTP/1.1."""
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from parley_llm.upstream.body import Upload
 from parley_llm.upstream.connection import Connection, ConnectionLostError, ResponseFormatError
 from parley_llm.upstream.pool import Pool
 
 
 @dataclass(slots=True)
 class Outgoing:
-    """A request to an upstream; `headers` are the finished header lines, which hold the API key."""
+    """A request to an upstream; `headers` are the finished header lines, which hold the API key.
+
+    Two limits in seconds are for uploads only: `idle_s`, how long the upstream may take nothing of the body, and
+    `answer_s`, how long it may be silent once it has taken all of it. Whose call it is, an upstream within this process
+    may be told.
+    """
 
     method: str
     target: str
     headers: bytes = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    body: bytes | Upload = field(default=b"", repr=False)
+    idle_s: float = math.inf
+    answer_s: float = math.inf
+    request_id: str = ""
+    caller: str = ""
 
 
 class Incoming(Protocol):
@@ -42,7 +53,10 @@ class Transport(Protocol):
     """Carries requests to an upstream."""
 
     async def send(self, request: Outgoing, connect_by: float, answer_by: float) -> Incoming:
-        """Send a request and wait for the head of the answer. Raises TimeoutError, ConnectTimeoutError, WireError."""
+        """Send a request and wait for the head of the answer.
+
+        Raises TimeoutError, ConnectTimeoutError, UploadStalledError, WireError, and what reading an upload raises.
+        """
 
     def close(self) -> None:
         """Close what is idle."""
@@ -59,11 +73,12 @@ class HTTPTransport:
         self._pool = pool
 
     async def send(self, request: Outgoing, connect_by: float, answer_by: float) -> Incoming:
+        body = request.body
         head = b"%b %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n" % (
             request.method.encode("ascii"),
             request.target.encode("ascii"),
             request.headers,
-            len(request.body),
+            len(body) if isinstance(body, bytes) else body.length,
         )
         pool = self._pool
         connection = pool.take()
@@ -75,8 +90,12 @@ class HTTPTransport:
                 except TimeoutError as exc:
                     raise ConnectTimeoutError from exc
             try:
-                connection.begin(head, request.body)
-                await connection.head(answer_by)
+                if isinstance(body, bytes):
+                    connection.begin(head, body)
+                    await connection.head(answer_by)
+                else:
+                    await connection.upload(head, body, answer_by, request.idle_s)
+                    await connection.head(min(answer_by, connection.now() + request.answer_s))
             except ConnectionLostError:
                 pool.release(connection)
                 # A kept-alive connection that the upstream closed just now never carried the request.

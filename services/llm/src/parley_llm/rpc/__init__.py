@@ -1,0 +1,1 @@
+"""The gRPC front: it translates between messages and calls, and decides nothing about models."""

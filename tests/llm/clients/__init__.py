@@ -1,0 +1,1 @@
+"""The clients that applications really use, each against the service."""

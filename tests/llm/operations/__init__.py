@@ -1,0 +1,1 @@
+"""The endpoints besides chat that take and give JSON."""
