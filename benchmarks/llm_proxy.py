@@ -1,31 +1,29 @@
-"""Measures the LLM service's HTTP path against a naive proxy (FastAPI and OpenAI's SDK) and against lower bounds.
+"""Measures the LLM service's HTTP path beside other proxies, a naive one and lower bounds.
 
 Everything runs on this machine over loopback, at the same time, the load going round: so only ratios within one run
-count. The figure to trust is CPU time of the proxy's process (all threads, from the kernel's scheduler) per request or
-chunk; the load generator and the upstream are other processes. Plain requests: 64 connections, 0.3 kB in, 1.1 kB out.
-Streams: 64 at a time, 50 chunks a second each, so that hardly any two chunks arrive together.
+count. The figure to trust is CPU time of the proxy's process tree (all threads, from the kernel's scheduler) per
+request or chunk; the load generator and the upstream are other processes. Plain requests: 64 connections, 0.3 kB in,
+1.1 kB out. Streams: 64 at a time, 50 chunks a second each, so that hardly any two chunks arrive together.
 
-    python benchmarks/llm_proxy.py            # about 45 s; writes benchmarks/results/llm_proxy-<date>.json
+    python benchmarks/llm_proxy.py --install-peers   # once: Envoy, LiteLLM, Portkey into .state/peers
+    python benchmarks/llm_proxy.py                   # 2 to 3 min; writes benchmarks/results/<date>-llm-proxy.{json,md}
 
-The peers: `direct`, no proxy; `bare`, uvicorn answering plain requests with a constant (what no ASGI application
-gets below); `relay`, a bare ASGI application that passes bytes on over the service's own connection pool,
-checking and counting nothing; the service with callers' keys, limits, metrics, once without tracing and once
-with 1 % of traces exported; the naive proxy.
+The peers: `direct`, no proxy; `bare`, uvicorn answering plain requests with a constant (what no ASGI application on it
+gets below); `relay`, a bare ASGI application that passes bytes on over the service's own connection pool, checking and
+counting nothing; the service with callers' keys, limits, metrics, once without tracing and once with 1 % of traces
+exported; `naive`, FastAPI around OpenAI's package; the other proxies that are installed (`peers/others.py`).
 """
 
 import argparse
 import asyncio
 import json
-import os
-import platform
-import socket
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,36 +33,50 @@ import uvloop
 from parley_llm.upstream.pool import Address, Pool
 from parley_llm.upstream.transport import HTTPTransport, Outgoing, after
 
+from benchmarks.measuring.processes import (
+    cpu_s,
+    free_ports,
+    process,
+    python,
+    rss_mib,
+    same_packages,
+    service,
+    version_of,
+)
+from benchmarks.measuring.results import named, table, write
 from benchmarks.peers.llm_proxy import CHUNK_PAUSE_S, CHUNKS
+from benchmarks.peers.others import MAKERS, install, others
 
 CONNECTIONS = 64
 STREAMS = 64
 MESSAGES = [{"role": "user", "content": "Say something of about a kilobyte. " * 6}]
-HERE = Path(__file__).parent
-PEERS = str(HERE / "peers" / "llm_proxy.py")
+PEERS = str(Path(__file__).parent / "peers" / "llm_proxy.py")
+OURS = "parley-llm"
+TRACED = "parley-llm, 1 % traced"
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one proxy did: medians over the rounds."""
 
     name: str
-    cpu_us_per_request: float = 0.0
-    cpu_us_per_chunk: float | None = None
-    requests_per_core_s: float = 0.0
-    p50_ms_alone: float = 0.0
-    p99_ms_loaded: float = 0.0
-    first_chunk_ms: float | None = None
-    rss_mib: float = 0.0
+    cpu_us_per_request: float
+    cpu_us_per_chunk: float | None
+    requests_per_core_s: float
+    p50_ms_alone: float
+    p99_ms_loaded: float
+    first_chunk_ms: float | None
+    rss_mib: float
 
 
-@dataclass
+@dataclass(slots=True)
 class Peer:
     """A proxy under measurement, and what was seen of it in each round."""
 
     name: str
-    transport: HTTPTransport
     pid: int
+    transport: HTTPTransport
+    headers: bytes = b""
     streams: bool = True
     request_us: list[float] = field(default_factory=list)
     chunk_us: list[float] = field(default_factory=list)
@@ -86,131 +98,78 @@ class Peer:
             rss_mib(self.pid),
         )
 
+    async def round(self, seconds: float) -> None:
+        """Put each kind of load on it once."""
+        self.alone_s += await self.flood(1, seconds / 4)
+        before = cpu_s(self.pid)
+        loaded = await self.flood(CONNECTIONS, seconds)
+        self.request_us.append((cpu_s(self.pid) - before) / len(loaded) * 1e6)
+        self.loaded_s += loaded
+        if self.streams:
+            before = cpu_s(self.pid)
+            self.firsts_s += await asyncio.gather(*(self._stream() for _ in range(STREAMS)))
+            self.chunk_us.append((cpu_s(self.pid) - before) / (STREAMS * CHUNKS) * 1e6)
 
-# The load.
+    async def flood(self, connections: int, seconds: float) -> list[float]:
+        """Ask for so long over so many connections; return the seconds that each answer took."""
+        until = time.perf_counter() + seconds
+        times: list[float] = []
+
+        async def worker() -> None:
+            while time.perf_counter() < until:
+                times.append(await self._ask())
+
+        await asyncio.gather(*(worker() for _ in range(connections)))
+        return times
+
+    async def _ask(self) -> float:
+        begun = time.perf_counter()
+        response = await self.transport.send(self._request(stream=False), after(10), after(30))
+        body = await response.read(after(30), 1 << 24, 30)
+        response.close()
+        if response.status != 200:
+            raise RuntimeError(f"{self.name}: status {response.status}: {body[:200]!r}")
+        return time.perf_counter() - begun
+
+    async def _stream(self) -> float:
+        """Read a stream; return the seconds to its first content."""
+        begun = time.perf_counter()
+        response = await self.transport.send(self._request(stream=True), after(10), after(30))
+        first = 0.0
+        while data := await response.next(after(30)):
+            if not first and b"word0" in data:
+                first = time.perf_counter() - begun
+        response.close()
+        if not first:
+            raise RuntimeError(f"{self.name}: status {response.status} and no content in a stream")
+        return first
+
+    def _request(self, *, stream: bool) -> Outgoing:
+        body = json.dumps({"model": "m", "messages": MESSAGES, **({"stream": True} if stream else {})}).encode()
+        common = b"host: localhost\r\nauthorization: Bearer k\r\ncontent-type: application/json\r\n"
+        return Outgoing("POST", "/v1/chat/completions", common + self.headers, body)
 
 
-def request(*, stream: bool) -> Outgoing:
-    body = json.dumps({"model": "m", "messages": MESSAGES, **({"stream": True} if stream else {})}).encode()
-    headers = b"host: localhost\r\nauthorization: Bearer k\r\ncontent-type: application/json\r\n"
-    return Outgoing("POST", "/v1/chat/completions", headers, body)
-
-
-async def ask(transport: HTTPTransport, outgoing: Outgoing) -> float:
-    begun = time.perf_counter()
-    response = await transport.send(outgoing, after(10), after(30))
-    body = await response.read(after(30), 1 << 24, 30)
-    response.close()
-    if response.status != 200:
-        raise RuntimeError(f"status {response.status}: {body[:200]!r}")
-    return time.perf_counter() - begun
-
-
-async def flood(transport: HTTPTransport, connections: int, seconds: float) -> list[float]:
-    until = time.perf_counter() + seconds
-    times: list[float] = []
-
-    async def worker() -> None:
-        while time.perf_counter() < until:
-            times.append(await ask(transport, request(stream=False)))
-
-    await asyncio.gather(*(worker() for _ in range(connections)))
-    return times
-
-
-async def stream_once(transport: HTTPTransport) -> float:
-    begun = time.perf_counter()
-    response = await transport.send(request(stream=True), after(10), after(30))
-    first = 0.0
-    while data := await response.next(after(30)):
-        if not first and b"word0" in data:
-            first = time.perf_counter() - begun
-    response.close()
-    return first
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time that all threads of a process have had, as exactly as the scheduler knows it."""
-    times = [(task / "schedstat").read_text().split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(map(int, times)) / 1e9
-
-
-def rss_mib(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-async def measure(ports: dict[str, tuple[int, int]], seconds: float, rounds: int) -> list[Result]:
-    """Put load on one proxy after the other, round after round; the first round, a short one, only warms them up."""
+async def measure(running: Mapping[str, tuple[int, int, bytes]], seconds: float, rounds: int) -> list[Result]:
+    """Put load on one proxy after the other, round after round, once they are warm."""
     peers = [
-        Peer(name, HTTPTransport(Pool(Address("127.0.0.1", port), 1000)), pid, streams=name != "bare")
-        for name, (port, pid) in ports.items()
+        Peer(name, pid, HTTPTransport(Pool(Address("127.0.0.1", port), 1000)), headers, streams=name != "bare")
+        for name, (port, pid, headers) in running.items()
     ]
-    for number in range(rounds + 1):
-        for peer in peers:
-            if number == 0:
-                await flood(peer.transport, CONNECTIONS, 0.2)
-                continue
-            peer.alone_s += await flood(peer.transport, 1, seconds / 4)
-            before = cpu_s(peer.pid)
-            loaded = await flood(peer.transport, CONNECTIONS, seconds)
-            peer.request_us.append((cpu_s(peer.pid) - before) / len(loaded) * 1e6)
-            peer.loaded_s += loaded
-            if peer.streams:
-                before = cpu_s(peer.pid)
-                peer.firsts_s += await asyncio.gather(*(stream_once(peer.transport) for _ in range(STREAMS)))
-                peer.chunk_us.append((cpu_s(peer.pid) - before) / (STREAMS * CHUNKS) * 1e6)
+    for peer in peers:
+        await peer.flood(CONNECTIONS, 0.2)
+    for number in range(rounds):
+        # To and fro, since who comes after whom matters a little.
+        for peer in peers if number % 2 == 0 else reversed(peers):
+            await peer.round(seconds)
     for peer in peers:
         peer.transport.close()
     return [peer.result() for peer in peers]
 
 
-@contextmanager
-def process(port: int, *arguments: str, env: dict[str, str] | None = None) -> Any:
-    child = subprocess.Popen([sys.executable, *arguments], env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if child.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{arguments} did not start")
-            time.sleep(0.05)
-        yield child.pid
-    finally:
-        child.terminate()
-        child.wait(20)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def service(stack: ExitStack, base_url: str, **more: str) -> tuple[int, int]:
-    """Start the service with callers' keys, limits and metrics, as in production; return its port and process."""
-    http, grpc, ops = free_ports(3)
-    env = {
-        "OPENAI_API_KEY": "k",
-        "OPENAI_BASE_PATH": base_url,
-        "OPENAI_CHATBOT_MODEL_ID": "m",
-        "PARLEY_GATEWAY_KEY": "k",
-        "PARLEY_LLM_HTTP_PORT": str(http),
-        "PARLEY_LLM_GRPC_PORT": str(grpc),
-        "PARLEY_LLM_OPS_PORT": str(ops),
-        "PARLEY_CONFIG": "",
-        **more,
-    }
-    return http, stack.enter_context(process(http, "-m", "parley_llm", env=env))
-
-
-def run(seconds: float, rounds: int) -> list[Result]:
-    upstream, bare, relay, naive, collector = free_ports(5)
+def run(seconds: float, rounds: int, interpreter: str) -> tuple[list[Result], list[str]]:
+    """Start everything and measure; return the results and the names of the peers that are not installed."""
+    upstream, bare, relay, naive, collector, *more = free_ports(5 + len(MAKERS))
     base_url = f"http://127.0.0.1:{upstream}/v1"
     tracing = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
@@ -218,62 +177,76 @@ def run(seconds: float, rounds: int) -> list[Result]:
         "OTEL_TRACES_SAMPLER_ARG": "0.01",
     }
     with ExitStack() as stack:
-        start = stack.enter_context
-        ports = {"direct": (upstream, start(process(upstream, PEERS, "upstream", str(upstream))))}
-        start(process(collector, PEERS, "collector", str(collector)))
-        for name, port in (("bare", bare), ("relay", relay)):
-            ports[name] = (port, start(process(port, PEERS, name, str(port), str(upstream))))
-        ports["parley-llm"] = service(stack, base_url)
-        ports["parley-llm, 1 % traced"] = service(stack, base_url, **tracing)
-        ports["naive"] = (naive, start(process(naive, PEERS, "naive", str(naive), str(upstream))))
-        return uvloop.run(measure(ports, seconds, rounds))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def start(kind: str, port: int, *ports: int) -> tuple[int, int, bytes]:
+            command = [interpreter, PEERS, kind, str(port), *map(str, ports)]
+            return port, stack.enter_context(process(port, command, same_packages(interpreter))), b""
+
+        stack.enter_context(process(collector, python(PEERS, "collector", str(collector))))
+        running = {"direct": start("upstream", upstream)}
+        running |= {"bare": start("bare", bare, upstream), "relay": start("relay", relay, upstream)}
+        for name, env in ((OURS, {}), (TRACED, tracing)):
+            ours = service(stack, base_url, interpreter=interpreter, **env)
+            running[name] = ours.http_port, ours.pid, b""
+        running["naive"] = start("naive", naive, upstream)
+        found, missing = others(upstream, more, folder)
+        for port, other in found.items():
+            pid = stack.enter_context(process(port, other.command, other.env, quiet=True))
+            running[other.name] = port, pid, other.headers
+        return uvloop.run(measure(running, seconds, rounds)), missing
 
 
-def report(results: list[Result]) -> str:
-    columns = [name for name in asdict(results[0]) if name != "name"]
-    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+def text_of(results: list[Result], missing: list[str]) -> str:
+    """Return the results for people, with the ratios to the service."""
+    ours = next(result for result in results if result.name == OURS)
+    rows: list[dict[str, Any]] = []
     for result in results:
-        values = asdict(result)
-        cells = ["–" if values[column] is None else f"{values[column]:.4g}" for column in columns]
-        lines.append(f"| {result.name} | " + " | ".join(cells) + " |")
-    by_name = {result.name: result for result in results}
-    naive = by_name["naive"]
-    for name in ("parley-llm", "parley-llm, 1 % traced"):
-        ours = by_name[name]
-        lines += [
-            "",
-            f"{name}: {naive.cpu_us_per_request / ours.cpu_us_per_request:.1f} times the requests and"
-            f" {(naive.cpu_us_per_chunk or 0) / (ours.cpu_us_per_chunk or 1):.1f} times the chunks of the naive proxy"
-            " for its CPU time.",
-        ]
-    return "\n".join(lines)
+        chunk = result.cpu_us_per_chunk
+        rows.append(
+            {
+                "": result.name,
+                "CPU µs/request": result.cpu_us_per_request,
+                f"÷ {OURS}": result.cpu_us_per_request / ours.cpu_us_per_request,
+                "CPU µs/chunk": chunk,
+                f"÷ {OURS} ": chunk / ours.cpu_us_per_chunk if chunk and ours.cpu_us_per_chunk else None,
+                "requests/core-s": round(result.requests_per_core_s),
+                "p50 ms alone": result.p50_ms_alone,
+                f"p99 ms at {CONNECTIONS}": result.p99_ms_loaded,
+                "first chunk ms": result.first_chunk_ms,
+                "RSS MiB": result.rss_mib,
+            }
+        )
+    absent = f"\n\nNot installed, so not measured: {', '.join(missing)}." if missing else ""
+    return table(rows) + absent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of each load in a round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds over all the proxies")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of each load in a round")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds over all the proxies")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that runs all proxies written in Python")
+    parser.add_argument("--install-peers", action="store_true", help="install the other proxies and stop")
     parser.add_argument("--no-file", action="store_true", help="print only")
     arguments = parser.parse_args()
-    results = run(arguments.seconds, arguments.rounds)
-    now = datetime.now(UTC)
-    print(report(results))
+    if arguments.install_peers:
+        install()
+        return
+    results, missing = run(arguments.seconds, arguments.rounds, arguments.python)
+    version = version_of(arguments.python)
+    text = f"Python {version}, {arguments.rounds} rounds.\n\n{text_of(results, missing)}"
+    print(text)
     if not arguments.no_file:
-        folder = HERE / "results"
-        folder.mkdir(exist_ok=True)
-        record = {
-            "date": now.isoformat(timespec="seconds"),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
+        figures = {
+            "python": version,
             "connections": CONNECTIONS,
             "streams": STREAMS,
             "chunks_per_s_and_stream": round(1 / CHUNK_PAUSE_S),
             "rounds": arguments.rounds,
+            "not_installed": missing,
             "results": [asdict(result) for result in results],
         }
-        path = folder / f"llm_proxy-{now:%Y-%m-%d}.json"
-        path.write_text(json.dumps(record, indent=2) + "\n")
-        print(f"\nwritten to {path.relative_to(HERE.parent)}")
+        print(write(named("llm-proxy", arguments.python), "The LLM service beside other proxies", figures, text))
 
 
 if __name__ == "__main__":
