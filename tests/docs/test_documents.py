@@ -50,11 +50,26 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
-def test_option_tables_are_current() -> None:
+@pytest.mark.parametrize("script", ["settings_docs.py", "metrics_docs.py"])
+def test_tables_made_from_the_code_are_current(script: str) -> None:
     result = subprocess.run(
-        [sys.executable, "scripts/settings_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, f"scripts/{script}", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_queries_of_the_metrics_page_name_metrics_and_labels_that_exist() -> None:
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    tables, _, queries = page.partition("## Questions and queries")
+    labels = {
+        found[1]: set(re.findall(r"`(\w+)`", found[2]))
+        for found in re.finditer(r"^\| `(\w+)` \| (?:counter|gauge|histogram) \| (.*?) \|", tables, re.MULTILINE)
+    }
+    asked = re.findall(r"\b((?:parley|gen_ai)_\w+)(?:\{([^}]*)\})?\[", queries)
+    assert len(asked) > 5
+    for metric, selectors in asked:
+        known = labels[metric.removesuffix("_bucket")]
+        assert set(re.findall(r"(\w+)=", selectors)) <= known, metric
 
 
 def test_example_file_is_valid_for_every_service(tmp_path: Path) -> None:
