@@ -199,6 +199,8 @@ async def test_failed_fetch_gives_the_lock_back(account: Account) -> None:
 
 async def test_no_secret_in_logs_or_errors(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    # Other tests may have made the client quiet, as the services do.
+    caplog.set_level(logging.DEBUG, logger="httpx2")
     async with running(create_app(account.cloud)) as account.url:
         access_token, problems = await _use_everything(account)
     # The simulator's own access log names what it was called with.
