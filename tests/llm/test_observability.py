@@ -7,7 +7,7 @@ from tests.fakes.openai_upstream import OpenAIUpstream, completion, status, stre
 from tests.llm.conftest import run_service, settings_for
 from tests.llm.fronts import ALL_FRONTS, ask
 
-GEN_AI = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_request_model": "chat"}
+GEN_AI = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_request_model": "fake-model"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -26,6 +26,18 @@ async def test_a_call_leaves_its_metrics(upstream: OpenAIUpstream) -> None:
         assert service.metric("gen_ai_client_token_usage_sum", **GEN_AI, gen_ai_token_type="output") == 5
         requests = {"caller": "anonymous", "operation": "chat", "model": "chat", "outcome": "ok"}
         assert service.metric("parley_llm_requests_total", **requests) == 1
+
+
+async def test_metrics_name_the_model_that_answered(upstream: OpenAIUpstream) -> None:
+    async with OpenAIUpstream(completion()) as second:
+        settings = settings_for(upstream, second)
+        settings["models"]["chat"]["targets"][1]["model"] = "other-model"
+        upstream.replies = [status(503)]
+        async with run_service(settings) as service:
+            assert (await ask("http", service)).headers["x-parley-model"] == "other-model"
+            labels = {**GEN_AI, "gen_ai_request_model": "other-model"}
+            assert service.metric("gen_ai_client_token_usage_sum", **labels, gen_ai_token_type="input") == 7
+            assert service.metric("gen_ai_client_token_usage_sum", **GEN_AI, gen_ai_token_type="input") == 0
 
 
 async def test_missing_usage_is_estimated_and_labelled_so(upstream: OpenAIUpstream) -> None:

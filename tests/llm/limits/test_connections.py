@@ -5,6 +5,7 @@ import datetime
 import ipaddress
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -55,6 +56,7 @@ async def test_tls_with_an_own_ca(tmp_path: Path, caller: str) -> None:
             assert replica.ups == [False], "a certificate that nobody vouches for"
 
 
+@pytest.mark.slow
 async def test_sentinel_and_its_failover(tmp_path: Path, caller: str) -> None:
     async with run_redis(tmp_path / "a") as first, run_redis(tmp_path / "b") as second:
         watch = [
@@ -83,6 +85,7 @@ async def test_sentinel_and_its_failover(tmp_path: Path, caller: str) -> None:
         await client.aclose()
 
 
+@pytest.mark.slow
 async def test_cluster(tmp_path: Path, caller: str) -> None:
     async with (
         run_redis(tmp_path / "a", "cluster-enabled yes") as one,

@@ -41,6 +41,7 @@ class CallRecord:
         self._call = call
         self._admission = admission
         self._prices = FREE
+        self._target: Target | None = None
         self._metrics = metrics
         self._stream = call.stream
         self._operation = call.operation
@@ -77,6 +78,7 @@ class CallRecord:
         course = self._call.course
         upstream = target.upstream
         self._prices = target.prices
+        self._target = target
         if after is not None:
             self._metrics.retries(upstream.name, after.kind).value += 1
             if self._upstream != upstream.name:
@@ -101,6 +103,7 @@ class CallRecord:
         course.model = model
         self._provider = upstream.preset.provider
         self._prices = target.prices
+        self._target = target
 
     def attempt_ended(self, span: Span, upstream: str, error: BaseException | None, *, lost: bool = False) -> None:
         """Note how an attempt ended; `lost` says that another one beside it was quicker."""
@@ -165,7 +168,7 @@ class CallRecord:
         outcome, kind = _outcome(error)
         elapsed = time.perf_counter() - self._started
         operation = self._operation
-        labels = (operation.gen_ai, self._provider, self._model)
+        labels = (operation.gen_ai, self._provider, self._answering_model())
         metrics.duration(*labels, kind).observe(elapsed, _exemplar(self._span) if self._traced else None)
         metrics.requests(caller.name, operation.name, self._model, outcome).value += 1
         if usage is not None:
@@ -180,6 +183,11 @@ class CallRecord:
             self._end_span(error, kind, usage)
         if isinstance(error, LLMError):
             self._log_failure(error, elapsed)
+
+    def _answering_model(self) -> str:
+        """Return the label of the model that answered, or was asked last: as configured, never a caller's own words."""
+        target = self._target
+        return self._model if target is None or target.alias == PASS_THROUGH else target.model or target.alias
 
     def _count_tokens(self, usage: Usage, labels: tuple[str, str, str]) -> None:
         metrics, caller, model = self._metrics, self._call.caller.name, self._model
