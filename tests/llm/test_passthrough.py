@@ -11,7 +11,18 @@ from parley_llm.jsontext import join_object, parse_array, parse_object
 from parley_llm.parameters import ParamsSettings
 from parley_llm.upstream.shaping import Params, shape_body
 
-from tests.fakes.openai_upstream import DONE, FINISH, ROLE, OpenAIUpstream, completion, delta, event, plain, stream
+from tests.fakes.openai_upstream import (
+    DONE,
+    FINISH,
+    ROLE,
+    USAGE_CHUNK,
+    OpenAIUpstream,
+    completion,
+    delta,
+    event,
+    plain,
+    stream,
+)
 from tests.llm.conftest import Running
 
 HARD_NUMBERS = (
@@ -96,6 +107,13 @@ async def test_chunks_pass_byte_for_byte(service: Running, upstream: OpenAIUpstr
     body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "x"}]}
     response = await service.http.post("/v1/chat/completions", json=body)
     assert response.text.startswith(f"data: {chunk}\n\n")
+
+
+async def test_usage_that_nobody_asked_for_leaves_nothing(service: Running, upstream: OpenAIUpstream) -> None:
+    upstream.replies = [stream(ROLE, delta("Hi"), FINISH, 0.05, USAGE_CHUNK, 0.05, DONE)]
+    body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    answer = await service.http.post("/v1/chat/completions", json=body)
+    assert answer.content == ROLE + delta("Hi") + FINISH + DONE
 
 
 async def test_changing_the_reasoning_leaves_the_rest_alone(service: Running, upstream: OpenAIUpstream) -> None:

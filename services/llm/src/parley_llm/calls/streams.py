@@ -118,8 +118,9 @@ class Stream:
                 events = self._judge.end(cause=str(exc) or type(exc).__name__)
             else:
                 events = self._judge.feed(data) if data else self._judge.end()
-            if events:
-                return self._passed(events)
+            # A chunk of usage that nobody asked for is no sign of life either.
+            if events and (passed := self._passed(events)):
+                return passed
 
     def _check_limits(self, exc: TimeoutError, idle_by: float) -> None:
         now = self._loop.time()
