@@ -1,9 +1,11 @@
 """The service over a real gRPC port: answers, errors, metrics, health."""
 
 import asyncio
+import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,6 +19,7 @@ from tests.formatter.conftest import RunFormatter, Running
 
 Build = formatter_service_pb2.BuildPromptRequest
 Format = formatter_service_pb2.FormatReplyRequest
+Stream = formatter_service_pb2.StreamReplyRequest
 
 
 async def _format_error(running: Running, request: formatter_service_pb2.FormatReplyRequest) -> RemoteError:
@@ -169,3 +172,39 @@ async def test_message_text_is_not_logged(run_formatter: RunFormatter, capsys: p
         await _format_error(running, Format(markdown="geheimes Wort", dialect="x"))
     logged = capsys.readouterr()
     assert "geheimes" not in logged.out + logged.err
+
+
+async def _stream(running: Running, *steps: formatter_service_pb2.StreamReplyRequest) -> list[Any]:
+    call = running.stub.StreamReply(iter(steps), timeout=20)
+    return [answer async for answer in call]
+
+
+async def test_streamed_reply_answers_each_delta_and_ends_with_the_whole(run_formatter: RunFormatter) -> None:
+    markdown = "# 标题\n\n这是**重点**，请注意。\n\n- one\n- two\n"
+    deltas = [markdown[start : start + 5] for start in range(0, len(markdown), 5)]
+    start = Stream(start=Format(dialect="feishu_card", locale="zh-CN", ai_label=True))
+    async with run_formatter() as running:
+        *answers, last = await _stream(running, start, *(Stream(delta=delta) for delta in deltas))
+        whole = await running.stub.FormatReply(
+            Format(markdown=markdown, dialect="feishu_card", locale="zh-CN", ai_label=True), timeout=10
+        )
+        timed = running.metric("parley_formatter_duration_seconds_count", operation="stream_reply", platform="feishu")
+    assert len(answers) == len(deltas)
+    assert {answer.WhichOneof("event") for answer in answers} == {"states"}
+    shown = [state.element_text for answer in answers for state in answer.states.states]
+    assert all(after.startswith(before) for before, after in itertools.pairwise(shown))
+    assert "这是**重点**" in shown[-1]
+    assert last.reply == whole
+    assert timed == len(deltas) + 2
+
+
+async def test_streamed_reply_out_of_order_is_refused(run_formatter: RunFormatter) -> None:
+    start = Stream(start=Format(dialect="feishu_card"))
+    async with run_formatter() as running:
+        for steps in ((), (Stream(delta="x"),), (start, start)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _stream(running, *steps)
+            assert error_from_rpc(caught.value).reason == "INVALID_STREAM"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _stream(running, Stream(start=Format(dialect="morse")))
+        assert error_from_rpc(caught.value).reason == "UNKNOWN_DIALECT"

@@ -4,6 +4,7 @@ ServiceError
 ├── UnknownPromptError      no prompt of that name
 ├── UnknownDialectError     no dialect of that name
 ├── InvalidLimitsError      limits above the dialect's own, or too small to hold anything
+├── InvalidStreamError      a streamed rendering that doesn't begin with its start, or has two
 ├── InvalidVariablesError   a variable that is not declared, or one without a value
 ├── InvalidPartsError       nothing to ask
 ├── BudgetTooSmallError     the prompt's own text does not fit the budget
@@ -35,6 +36,13 @@ class InvalidLimitsError(ServiceError):
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = "INVALID_LIMITS"
+
+
+class InvalidStreamError(ServiceError):
+    """The steps of a streamed rendering are out of order."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_STREAM"
 
 
 class InvalidVariablesError(ServiceError):

@@ -17,7 +17,7 @@ class FormatterMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.duration = Histogram(
             "parley_formatter_duration_seconds",
-            "Time of one operation: build_prompt or format_reply.",
+            "Time of one operation: build_prompt, format_reply, or a step of stream_reply.",
             ("operation", "platform"),
             buckets=_SECONDS,
             registry=registry,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 
 import grpc.aio
 from parley.formatter.v1 import content_pb2, formatter_service_pb2, formatter_service_pb2_grpc
 
-from parley_formatter.errors import InvalidLimitsError, PromptFailedError, UnknownDialectError
+from parley_formatter.errors import InvalidLimitsError, InvalidStreamError, PromptFailedError, UnknownDialectError
 from parley_formatter.metrics import NO_PLATFORM, FormatterMetrics
 from parley_formatter.prompts.build import Turn, build_prompt
 from parley_formatter.prompts.library import DEFAULT_PROMPT, Library
@@ -18,7 +18,8 @@ from parley_formatter.prompts.tokens import TokenCounter, estimate_tokens
 from parley_formatter.render.dialect import Dialect, Part
 from parley_formatter.render.limits import Size, Violation, narrow
 from parley_formatter.render.registry import DIALECTS
-from parley_formatter.render.reply import ReplyFormatter, ReplyOptions
+from parley_formatter.render.reply import Reply, ReplyFormatter, ReplyOptions
+from parley_formatter.stream.reply_stream import PartState, ReplyStream
 
 # Longer answers are formatted in a thread, so that the event loop goes on answering health checks.
 _THREAD_FROM = 4_000
@@ -81,6 +82,40 @@ class FormatterServicer(formatter_service_pb2_grpc.FormatterServiceServicer):
                 reply = self._formatter.format(request.markdown, options)
             else:
                 reply = await asyncio.to_thread(self._formatter.format, request.markdown, options)
+        return self._response(reply, platform)
+
+    async def StreamReply(  # noqa: N802 - the name of the RPC.
+        self,
+        request_iterator: AsyncIterator[formatter_service_pb2.StreamReplyRequest],
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> AsyncIterator[formatter_service_pb2.StreamReplyResponse]:
+        """Format an answer while it is being written."""
+        stream: ReplyStream | None = None
+        platform = NO_PLATFORM
+        size = 0
+        async for request in request_iterator:
+            starts = request.WhichOneof("step") == "start"
+            if starts == (stream is not None):
+                raise InvalidStreamError("StreamReply takes `start` first, once, and then deltas.")
+            if stream is None:
+                options = _options(request.start)
+                platform = options.dialect.platform
+                stream = ReplyStream(self._formatter, options)
+            piece = request.start.markdown if starts else request.delta
+            size += len(piece.encode())
+            with self._timed("stream_reply", platform):
+                states = stream.feed(piece)
+            if not starts:
+                yield formatter_service_pb2.StreamReplyResponse(states=_states(states))
+        if stream is None:
+            raise InvalidStreamError("StreamReply got no `start`.")
+        self._metrics.input_bytes.observe(size)
+        with self._timed("stream_reply", platform):
+            reply = await asyncio.to_thread(stream.finish)
+        yield formatter_service_pb2.StreamReplyResponse(reply=self._response(reply, platform))
+
+    def _response(self, reply: Reply, platform: str) -> formatter_service_pb2.FormatReplyResponse:
+        """Count a finished rendering and put it on the wire."""
         self._metrics.output_parts.labels(platform).observe(len(reply.parts))
         for feature, count in reply.degraded.items():
             self._metrics.degraded.labels(platform, feature.value).inc(count)
@@ -133,3 +168,11 @@ def _part(part: Part) -> content_pb2.FormattedPart:
     if part.payload_json:
         return content_pb2.FormattedPart(payload_json=part.payload_json, fallback_text=part.fallback_text)
     return content_pb2.FormattedPart(text=part.text, fallback_text=part.fallback_text)
+
+
+def _states(states: Iterable[PartState]) -> formatter_service_pb2.ReplyStates:
+    return formatter_service_pb2.ReplyStates(
+        states=[
+            formatter_service_pb2.ReplyState(part_index=state.part_index, element_text=state.text) for state in states
+        ]
+    )

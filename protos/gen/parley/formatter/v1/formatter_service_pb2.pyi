@@ -74,3 +74,33 @@ class FormatReplyResponse(_message.Message):
     truncated: bool
     degraded: _containers.ScalarMap[str, int]
     def __init__(self, parts: _Optional[_Iterable[_Union[_content_pb2.FormattedPart, _Mapping]]] = ..., truncated: bool = ..., degraded: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class StreamReplyRequest(_message.Message):
+    __slots__ = ("start", "delta")
+    START_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    start: FormatReplyRequest
+    delta: str
+    def __init__(self, start: _Optional[_Union[FormatReplyRequest, _Mapping]] = ..., delta: _Optional[str] = ...) -> None: ...
+
+class StreamReplyResponse(_message.Message):
+    __slots__ = ("states", "reply")
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    states: ReplyStates
+    reply: FormatReplyResponse
+    def __init__(self, states: _Optional[_Union[ReplyStates, _Mapping]] = ..., reply: _Optional[_Union[FormatReplyResponse, _Mapping]] = ...) -> None: ...
+
+class ReplyStates(_message.Message):
+    __slots__ = ("states",)
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    states: _containers.RepeatedCompositeFieldContainer[ReplyState]
+    def __init__(self, states: _Optional[_Iterable[_Union[ReplyState, _Mapping]]] = ...) -> None: ...
+
+class ReplyState(_message.Message):
+    __slots__ = ("part_index", "element_text")
+    PART_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ELEMENT_TEXT_FIELD_NUMBER: _ClassVar[int]
+    part_index: int
+    element_text: str
+    def __init__(self, part_index: _Optional[int] = ..., element_text: _Optional[str] = ...) -> None: ...

@@ -46,6 +46,11 @@ class FormatterServiceStub(object):
                 request_serializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.FormatReplyRequest.SerializeToString,
                 response_deserializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.FormatReplyResponse.FromString,
                 _registered_method=True)
+        self.StreamReply = channel.stream_stream(
+                '/parley.formatter.v1.FormatterService/StreamReply',
+                request_serializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.StreamReplyRequest.SerializeToString,
+                response_deserializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.StreamReplyResponse.FromString,
+                _registered_method=True)
 
 
 class FormatterServiceServicer(object):
@@ -68,6 +73,15 @@ class FormatterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamReply(self, request_iterator, context):
+        """Renders Markdown while it is being written. Takes `start` first, then any number of deltas, and answers each delta
+        with one `states`; when the caller has no more, with the `reply` that FormatReply gives for the whole text. Never
+        fails on any text. A text that was taken back needs a new call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FormatterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +94,11 @@ def add_FormatterServiceServicer_to_server(servicer, server):
                     servicer.FormatReply,
                     request_deserializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.FormatReplyRequest.FromString,
                     response_serializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.FormatReplyResponse.SerializeToString,
+            ),
+            'StreamReply': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamReply,
+                    request_deserializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.StreamReplyRequest.FromString,
+                    response_serializer=parley_dot_formatter_dot_v1_dot_formatter__service__pb2.StreamReplyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +157,33 @@ class FormatterService(object):
             '/parley.formatter.v1.FormatterService/FormatReply',
             parley_dot_formatter_dot_v1_dot_formatter__service__pb2.FormatReplyRequest.SerializeToString,
             parley_dot_formatter_dot_v1_dot_formatter__service__pb2.FormatReplyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReply(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/parley.formatter.v1.FormatterService/StreamReply',
+            parley_dot_formatter_dot_v1_dot_formatter__service__pb2.StreamReplyRequest.SerializeToString,
+            parley_dot_formatter_dot_v1_dot_formatter__service__pb2.StreamReplyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,15 @@ class Renderer(Protocol):
     def compose(self, blocks: Blocks) -> Part:
         """Write one part."""
 
+    def write(self, block: Block) -> str:
+        """Write one block as it looks while the answer is being written."""
+
+    def gap(self, block: Block) -> str:
+        """Return what stands between a block and the one before it."""
+
+    def unfinished(self, code: str) -> str:
+        """Return a written code block without the mark of its end, so that lines can follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:

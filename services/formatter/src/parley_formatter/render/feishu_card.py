@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from parley_formatter.markdown.nodes import Block, Blocks, CodeBlock, Notice, Rule, Table
+from parley_formatter.markdown.nodes import Block, Blocks, CodeBlock, Notice, Paragraph, Rule, Table
 from parley_formatter.render.degrade import count_features
 from parley_formatter.render.dialect import Context, Dialect, Feature, Part
 from parley_formatter.render.feishu_markdown import FeishuMarkdown, arrange
@@ -70,6 +70,18 @@ class FeishuCard:
         card = _card(self._elements(blocks), _summary(fallback))
         return Part(payload_json=_dump(card).encode(), fallback_text=fallback)
 
+    def write(self, block: Block) -> str:
+        """Write one block of the element that shows an unfinished answer."""
+        return self._markdown.write(block)
+
+    def gap(self, block: Block) -> str:
+        """Separate blocks of one element."""
+        return _GAPS[block.gap] if isinstance(block, Paragraph) else _GAPS["paragraph"]
+
+    def unfinished(self, code: str) -> str:
+        """Leave the fence open: the element is code to its end."""
+        return code.rpartition("\n")[0]
+
     def _elements(self, blocks: Blocks) -> list[dict[str, Any]]:
         elements: list[dict[str, Any]] = []
         run: list[str] = []
@@ -85,8 +97,7 @@ class FeishuCard:
                 flush()
                 elements.append(_own_element(block, text))
             else:
-                gap = getattr(block, "gap", "paragraph")
-                run.append(({"paragraph": "\n\n", "line": "<br>", "none": ""}[gap] if run else "") + text)
+                run.append((self.gap(block) if run else "") + text)
         flush()
         for number, element in enumerate(elements, 1):
             element["element_id"] = f"e{number}"
@@ -125,6 +136,7 @@ def _element_cost() -> int:
     return _cost({"tag": "markdown", "content": "", "text_size": "notation", "element_id": "e1000"}) + 1
 
 
+_GAPS = {"paragraph": "\n\n", "line": "<br>", "none": ""}
 _SEPARATOR_COST = 6
 
 

@@ -54,13 +54,17 @@ class ReplyFormatter:
     def __init__(self, parser: MarkdownIt | None = None) -> None:
         self._parser = parser or create_parser()
 
+    def parse(self, text: str) -> Blocks:
+        """Parse Markdown that was cleaned before."""
+        return parse(self._parser, text)
+
     def format(self, markdown: str, options: ReplyOptions) -> Reply:
         """Format an answer. Raises nothing, whatever the text."""
         text = clean(drop_reasoning(markdown[:MAX_CHARS]))
         was_cut = len(markdown) > MAX_CHARS
         if len(text) <= MAX_MARKDOWN_CHARS:
             try:
-                return self._render(text, parse(self._parser, text), options, was_cut)
+                return self._render(text, self.parse(text), options, was_cut)
             except Exception as exc:  # noqa: BLE001 - whatever the fault, an answer must be shown.
                 # Without the exception's message, which may quote the text. What follows has no parser to fail in.
                 trace = "".join(traceback.format_tb(exc.__traceback__))

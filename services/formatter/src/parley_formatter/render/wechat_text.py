@@ -52,6 +52,18 @@ class WeChatText:
         """Write one text message."""
         return Part(text=self._writer.join(blocks), fallback_text=self._fallback.join(blocks))
 
+    def write(self, block: Block) -> str:
+        """Write one block."""
+        return self._writer.write(block)
+
+    def gap(self, block: Block) -> str:
+        """Separate blocks as in the final text."""
+        return separator(block)
+
+    def unfinished(self, code: str) -> str:
+        """Code has no mark at its end here."""
+        return code
+
 
 DIALECT = Dialect(
     name="wechat_text",

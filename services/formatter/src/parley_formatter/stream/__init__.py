@@ -1,0 +1,1 @@
+"""Rendering of an answer that is still being written."""
