@@ -1,7 +1,8 @@
 """Stand-ins around the pipeline: a platform that records what a user sees, a model, a formatter."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,10 +21,19 @@ from parley_gateway.platforms.base import (
     SendKey,
     Support,
 )
-from parley_gateway.ports import AnswerDelta, AnswerEvent, AnswerFinish, FormattedReply, PromptMessage
+from parley_gateway.ports import AnswerDelta, AnswerEvent, AnswerFinish, FormattedReply, PartState, PromptMessage
+from parley_gateway.store.records import QueuedMessage
+from parley_gateway.trails import Fact, Trail
 
 NOW = 1_700_000_000.0
-COMMANDS = frozenset({"/help", "/reset", "/stop"})
+COMMANDS = frozenset({"/help", "/reset", "/stop", "/forget", "/model", "/prompt"})
+
+
+class NoTrail(Trail):
+    """Notes nothing."""
+
+    def note(self, item: QueuedMessage, step: str, **facts: Fact) -> None:
+        return None
 
 
 class FakeClock:
@@ -66,6 +76,8 @@ class Phone:
     shown: list[tuple[str, str]] = field(default_factory=list)
     """(chat, text)"""
     keys: list[str] = field(default_factory=list)
+    targets: list[Mapping[str, str]] = field(default_factory=list)
+    """Where each accepted message went."""
     failures: list[GatewayError] = field(default_factory=list)
     """Raised one by one instead of accepting."""
     hold: asyncio.Event | None = None
@@ -84,10 +96,15 @@ class FakeSession(ReplySession):
 
     def __init__(self, phone: Phone, message: InboundMessage) -> None:
         self.keeps_answers = phone.keeps
+        self.shows_progress = False
         self._phone = phone
         self._chat = message.conversation.chat
+        self._target = message.target
 
-    async def update(self, markdown: str) -> None:
+    async def begin(self) -> None:
+        return None
+
+    async def update(self, text: str) -> None:
         return None
 
     async def send(self, part: OutboundPart, key: SendKey) -> str:
@@ -95,6 +112,7 @@ class FakeSession(ReplySession):
             raise self._phone.failures.pop(0)
         if not (self._phone.idempotent and key.uuid in self._phone.keys):
             self._phone.shown.append((self._chat, part.text or part.payload))
+            self._phone.targets.append(self._target)
         self._phone.keys.append(key.uuid)
         self._phone.accepted.set()
         if self._phone.hold is not None:
@@ -136,7 +154,7 @@ class FakePlatform:
     def part_limits(self, message: InboundMessage) -> PartLimits:
         return PartLimits(max_parts=5)
 
-    def open_reply(self, message: InboundMessage, state: Mapping[str, str]) -> FakeSession:
+    def open_reply(self, message: InboundMessage, state: Mapping[str, str], *, generation: int = 1) -> ReplySession:
         return FakeSession(self.phone, message)
 
     async def check_credentials(self) -> None:
@@ -152,6 +170,7 @@ class FakeLLM:
     def __init__(self) -> None:
         self.calls: list[tuple[PromptMessage, ...]] = []
         self.max_attempts: list[int | None] = []
+        self.models: list[str] = []
         self.script: list[GatewayError | list[AnswerEvent] | asyncio.Event] = []
         self.cancelled = 0
 
@@ -167,6 +186,7 @@ class FakeLLM:
     ) -> AsyncGenerator[AnswerEvent, None]:
         self.calls.append(tuple(messages))
         self.max_attempts.append(max_attempts)
+        self.models.append(model)
         step = self.script.pop(0) if self.script else None
         if isinstance(step, GatewayError):
             raise step
@@ -190,10 +210,15 @@ class FakeFormatter:
 
     def __init__(self) -> None:
         self.errors: list[GatewayError] = []
+        self.stream_errors: list[GatewayError] = []
+        self.prompts: list[str] = []
+        self.budgets: list[int] = []
 
     async def build_prompt(
         self, prompt: str, history: Sequence[Turn], question: str, *, max_tokens: int, locale: str
     ) -> tuple[PromptMessage, ...]:
+        self.prompts.append(prompt)
+        self.budgets.append(max_tokens)
         earlier = [
             message
             for turn in history
@@ -208,3 +233,21 @@ class FakeFormatter:
             raise self.errors.pop(0)
         pieces = markdown.split("|")
         return FormattedReply(tuple(OutboundPart(text=piece, fallback_text=piece) for piece in pieces), False)
+
+    @asynccontextmanager
+    async def open_stream(self, *, dialect: str, limits: PartLimits, locale: str) -> AsyncIterator["FakeStream"]:
+        yield FakeStream(self)
+
+
+class FakeStream:
+    """Shows every word at once; a `|` begins the next part."""
+
+    def __init__(self, formatter: FakeFormatter) -> None:
+        self._formatter = formatter
+        self._text = ""
+
+    async def render(self, words: str) -> tuple[PartState, ...]:
+        if self._formatter.stream_errors:
+            raise self._formatter.stream_errors.pop(0)
+        self._text += words
+        return tuple(PartState(index, text) for index, text in enumerate(self._text.split("|")) if text)

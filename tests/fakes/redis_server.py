@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 PROGRAM = "redis-server"
 START_S = 20.0
+SLOTS = 16384
 
 
 class RedisServer:
@@ -108,6 +109,35 @@ async def run_redis(
         yield server
     finally:
         await server.kill()
+
+
+@asynccontextmanager
+async def run_cluster(directory: Path, *options: str, count: int = 3) -> AsyncIterator[list[RedisServer]]:
+    """Run a cluster of masters that share the slots while the block runs."""
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(run_redis(directory / f"node{n}", "cluster-enabled yes", *options))
+            for n in range(count)
+        ]
+        edges = [SLOTS * n // count for n in range(count + 1)]
+        for server, first, beyond in zip(servers, edges, edges[1:], strict=False):
+            await server.run("CLUSTER", "ADDSLOTSRANGE", first, beyond - 1)
+        for server in servers[1:]:
+            await servers[0].run("CLUSTER", "MEET", "127.0.0.1", server.port, server.bus_port)
+        await until_clustered(servers, count)
+        yield servers
+
+
+async def until_clustered(servers: list[RedisServer], count: int) -> None:
+    """Wait until every server knows all of them and serves."""
+    async with asyncio.timeout(START_S):
+        for server in servers:
+            while f"cluster_known_nodes:{count}" not in await _info(server) or "state:ok" not in await _info(server):
+                await asyncio.sleep(0.05)
+
+
+async def _info(server: RedisServer) -> str:
+    return str(await server.run("CLUSTER", "INFO"))
 
 
 def _free_port() -> int:

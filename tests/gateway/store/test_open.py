@@ -1,5 +1,7 @@
 """Which store a URL names, and what is said about a wrong one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,22 @@ async def test_sqlite_url_names_a_file(relative: bool, tmp_path: Path, monkeypat
     await store.close()
 
     assert (tmp_path / "data" / "parley.db").is_file()
+
+
+def test_redis_is_loaded_only_when_a_url_names_it() -> None:
+    program = (
+        "import sys; from parley_gateway.store.open import open_store; open_store('sqlite:///x.db');"
+        "assert 'redis' not in sys.modules; open_store('redis+cluster://a,b');"
+        "assert 'redis' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@", "rediss://:secret@host/x", "redis+sentinel://:secret@host"])
+def test_mistake_in_a_redis_url_is_told_without_the_password(url: str) -> None:
+    with pytest.raises(ValueError, match="must") as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["mysql://user:secret@host/db", "redis2://:secret@host", "file:///secret"])

@@ -9,6 +9,7 @@ from parley_gateway.messages import MessageKind, Turn
 from parley_gateway.store.base import PARTITIONS, partition_of
 from parley_gateway.store.records import (
     DeadLetter,
+    JoinedMessage,
     PartStatus,
     QueuedMessage,
     UnreadableRecordError,
@@ -30,12 +31,19 @@ def full_item() -> QueuedMessage:
     stored = answer("# 标题")
     sent = replace(stored.parts[0], status=PartStatus.SENT, first_tried_at=START, remote_id="om_1")
     return replace(
-        queued(message("m1", kind=MessageKind.NOTICE, group=True), due_at=START + 1, traceparent="00-t"),
+        queued(
+            replace(message("m1", kind=MessageKind.NOTICE, group=True), sender_tenant="t2", quotes="m0"),
+            due_at=START + 1,
+            traceparent="00-t",
+        ),
         attempts=2,
         failures=1,
-        answer=replace(stored.with_part(0, sent), truncated=True, failure="timeout", remember=False),
+        answer=replace(stored.with_part(0, sent), truncated=True, tokens=7, failure="timeout", remember=False),
         reply_state={"card": "c1"},
         note="n1",
+        burst="c1",
+        joined=(JoinedMessage("m1", "one", {}), JoinedMessage("m2", "and more", {"to": "m2"})),
+        quoted="what m0 said",
     )
 
 
@@ -48,7 +56,7 @@ def without(record: str, *names: str) -> str:
 
 
 def test_records_come_back_as_they_went() -> None:
-    item, turn, one = full_item(), Turn("问", "答", START), kept()
+    item, turn, one = full_item(), Turn("问", "答", START, ("m1", "m2")), kept()
 
     assert load_message(dump_message(item)) == item
     assert load_turn(dump_turn(turn)) == turn

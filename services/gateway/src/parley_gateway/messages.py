@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote
 
+ASKED_AGAIN = "~"
+"""Stands between the id of a question and the number that it gets when it is asked again."""
+
 
 class MessageKind(StrEnum):
     """What a message asks of the gateway."""
@@ -16,9 +19,12 @@ class MessageKind(StrEnum):
     QUESTION = "question"
     """Goes to the model, in the order of its lane."""
     COMMAND = "command"
-    """`/help`, `/reset`, `/stop`: answered by the gateway itself, past the lane."""
+    """`/help`, `/reset`, `/stop`, …: answered by the gateway itself, past the lane."""
     NOTICE = "notice"
-    """Something the gateway has to tell the user (an unsupported message, an expired question), past the lane."""
+    """Something the gateway has to tell the user (an unsupported message, an expired question), past the lane.
+
+    Its text names the sentence; an empty one says nothing and only claims the message.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class Conversation:
         return "/".join(quote(piece, safe="") for piece in pieces)
 
 
+def delivery_key(platform: str, bot: str, message_id: str) -> str:
+    """Return the delivery key of a message of which nothing else need be known."""
+    return "/".join(quote(piece, safe="") for piece in (platform, bot, message_id))
+
+
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
     """One message or event that a user caused and that deserves an answer."""
@@ -50,6 +61,7 @@ class InboundMessage:
     message_id: str
     """The platform's id of the message: the same on every redelivery."""
     sender: str
+    """The platform's id of who sent it."""
     kind: MessageKind
     text: str
     """What the user wrote, mentions of the bot removed; for a command its name and arguments; for a notice its name."""
@@ -59,14 +71,19 @@ class InboundMessage:
     """How long after `sent_at` an answer still makes sense."""
     group: bool = False
     """True in chats of several people."""
+    sender_tenant: str = ""
+    """The sender's own customer, which in a shared group needn't be the conversation's; empty where there is none."""
+    quotes: str = ""
+    """The platform's id of the message that this one replies to; empty when it replies to none."""
+    replaces: str = ""
+    """The message that is asked again by this one: the new turn takes the place of its turn."""
     target: Mapping[str, str] = field(default_factory=dict)
     """What the platform needs to answer: passed unread to `Platform.open_reply`."""
 
     @property
     def delivery_key(self) -> str:
         """Names the message for deduplication: platform, bot and the platform's message id."""
-        pieces = (self.conversation.platform, self.conversation.bot, self.message_id)
-        return "/".join(quote(piece, safe="") for piece in pieces)
+        return delivery_key(self.conversation.platform, self.conversation.bot, self.message_id)
 
     @property
     def lane(self) -> str:
@@ -103,3 +120,5 @@ class Turn:
     """The model's Markdown, not what a platform showed of it."""
     asked_at: float
     """When the question was sent, seconds since 1970."""
+    message_ids: tuple[str, ...] = ()
+    """The messages that made up the question: recalling any of them takes the turn back."""

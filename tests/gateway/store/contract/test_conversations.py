@@ -49,7 +49,6 @@ async def test_turns_end_with_their_time(make_store: MakeStore) -> None:
     assert await store.history(CHAT, now=START + 100) == (second,)
     await store.clean(now=START + 100)
     assert await store.history(CHAT, now=START + 100) == (second,)
-    assert await store.history(CHAT, now=START) == (second,)
 
 
 async def test_reset_forgets_the_turns(store: Store) -> None:
@@ -74,6 +73,19 @@ async def test_answer_that_was_running_during_a_reset_is_not_remembered(store: S
     assert await store.history(CHAT, now=START + 9) == ()
     later = await answer_question(store, 2, asked_at=START + 6)
     assert await store.history(CHAT, now=START + 9) == (later,)
+
+
+async def test_turn_of_a_message_is_forgotten_alone(store: Store) -> None:
+    await enqueue(store, message("m1"))
+    lease, item = await take(store)
+    await store.complete(lease, item, now=START, turn=Turn("both", "answer", START, ("m1", "m1b")))
+    other = await answer_question(store, 2, asked_at=START + 1)
+
+    assert not await store.forget_turn(CHAT, "m9")
+    assert not await store.forget_turn(conversation("elsewhere").key, "m1")
+    assert await store.forget_turn(CHAT, "m1b")
+    assert await store.history(CHAT, now=START + 1) == (other,)
+    assert not await store.forget_turn(CHAT, "m1b")
 
 
 async def test_reset_that_arrives_late_spares_what_was_asked_after_it(store: Store) -> None:

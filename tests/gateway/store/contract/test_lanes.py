@@ -29,6 +29,26 @@ async def test_lane_is_first_in_first_out_and_held_by_one_worker(store: Store) -
     assert ids == ["m1", "m2", "m3"]
 
 
+async def test_what_waits_behind_the_head_can_be_read_by_who_holds_the_lane(store: Store) -> None:
+    await enqueue(store, message("m1"))
+    await enqueue(store, message("other", chat="b"), now=START + 1)
+    await enqueue(store, message("m2"))
+    await store.accept(queued(message("m3"), due_at=START + 10), now=START, dedupe_ttl_s=60)
+    await enqueue(store, message("m4"))
+    lease, item = await take(store)
+
+    behind = await store.behind(lease, limit=10)
+    assert [each.message.message_id for each in behind] == ["m2", "m3", "m4"]
+    assert [each.message.message_id for each in await store.behind(lease, limit=2)] == ["m2", "m3"]
+
+    following = await store.complete(lease, item, now=START)
+    assert following is not None
+    assert [each.message.message_id for each in await store.behind(lease, limit=10)] == ["m3", "m4"]
+    await store.release(lease)
+    with pytest.raises(LeaseLostError):
+        await store.behind(lease, limit=10)
+
+
 async def test_lanes_are_worked_on_in_parallel(store: Store) -> None:
     await enqueue(
         store,
@@ -41,7 +61,7 @@ async def test_lanes_are_worked_on_in_parallel(store: Store) -> None:
 
     leased = [await take(store) for _ in range(4)]
 
-    assert [item.message.message_id for _, item in leased] == ["m1", "m2", "m3", "m4"]
+    assert sorted(item.message.message_id for _, item in leased) == ["m1", "m2", "m3", "m4"]
     assert await store.lease("worker", now=START, ttl_s=LEASE_TTL_S) is None
 
 

@@ -150,7 +150,8 @@ async def test_workers_drain_the_queue_exactly_once(store: Store, clock: Clock) 
                 finished.set()
 
     workers = [asyncio.create_task(work(f"worker{n}")) for n in range(4)]
-    await asyncio.gather(*(enqueue(store, message(f"m{n}", chat=f"chat{n % 7}")) for n in range(60)))
+    chats = [[message(f"m{n}", chat=f"chat{chat}") for n in range(chat, 60, 7)] for chat in range(7)]
+    await asyncio.gather(*(enqueue(store, *messages) for messages in chats))
     async with asyncio.timeout(LONG_S / 3):
         await finished.wait()
 

@@ -31,6 +31,8 @@ async def test_nothing_is_left_after_its_time(tmp_path: Path) -> None:
     await store.cache_put("token", "secret", expires_at=START + 1)
     await store.try_lock("l", "o", now=START, ttl_s=1)
     await store.put_blob(b"data", mime="a/b", now=START)
+    await store.count("used", 5, now=START, expires_at=START + 60)
+    await store.add_trail(CHAT, "ref", "{}", now=START, ttl_s=60)
     assert 0 not in (await store._writer.run(rows)).values(), "every table is used"
     # The notice nobody answered expires without another one.
     assert await store.expire(now=START + 600) == 1

@@ -25,7 +25,7 @@ from tests.gateway.store.building import (
 
 CHAT = conversation().key
 
-BIG_TABLES = "lanes|messages|deliveries|turns|marks|kept_answers|kept_requests|cache|locks"
+BIG_TABLES = "lanes|messages|deliveries|turns|marks|kept_answers|kept_requests|cache|locks|counters|trails|blobs"
 
 
 @pytest.fixture
@@ -61,6 +61,12 @@ async def use_everything(store: SqliteStore) -> None:
     await store.cache_get("k", now=START)
     await store.try_lock("k", "o", now=START, ttl_s=1)
     await store.unlock("k", "o")
+    await store.count("k", 1, now=START, expires_at=START + 60)
+    await store.counted("k", now=START)
+    await store.add_trail(CHAT, "ref", "{}", now=START, ttl_s=60)
+    await store.trail("ref")
+    await store.erase(CHAT, CHAT, at=START)
+    await store.erase(CHAT, None, at=START)
     await store.stats(now=START)
     await store.expire(now=START + 10_000)
     await store.clean(now=START + 10_000_000)

@@ -1,11 +1,14 @@
 """What the store wakes by itself, and what it finds out by looking again."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from parley_gateway.errors import StoreUnavailableError
+from parley_gateway.store import wakeups
 from parley_gateway.store.base import StoreLimits
-from parley_gateway.store.sqlite import SqliteStore, kept, wakeups
+from parley_gateway.store.sqlite import SqliteStore, kept
 from parley_gateway.store.sqlite import store as store_module
 
 from tests.gateway.store.building import START, Clock, conversation
@@ -22,7 +25,7 @@ async def test_answer_that_nobody_announced_is_found_by_looking_again(
     await store.stats(now=START)
 
     await store._writer.run(
-        lambda db: kept.keep(db, conversation().key, kept_answer(), now=START, limits=StoreLimits())
+        lambda db: kept.keep(db, conversation().key, conversation().key, kept_answer(), now=START, limits=StoreLimits())
     )
 
     async with asyncio.timeout(10):
@@ -53,3 +56,20 @@ async def test_nobody_stays_registered() -> None:
 
     assert not ready._waiters
     assert not answers._events
+
+
+async def test_waiting_goes_on_while_the_store_cannot_be_used() -> None:
+    ready = wakeups.ReadyLanes(Clock(START))
+
+    async def fail() -> float | None:
+        raise StoreUnavailableError("down")
+
+    began = time.monotonic()
+    await ready.wait(fail, 0.05)
+    assert time.monotonic() - began >= 0.05
+
+    waiting = asyncio.create_task(ready.wait(fail, 30))
+    await asyncio.sleep(0.01)
+    ready.wake_one()
+    async with asyncio.timeout(10):
+        await waiting

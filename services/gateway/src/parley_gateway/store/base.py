@@ -22,6 +22,9 @@ from parley_gateway.store.records import DeadLetter, KeptAnswer, QueuedMessage
 
 PARTITIONS = 64
 
+TRAIL_STEPS = 200
+"""Steps that are kept of a message's trail."""
+
 
 def partition_of(conversation: str) -> int:
     """Return the partition of a conversation key: the same in every process and every release."""
@@ -151,6 +154,9 @@ class Lanes(Protocol):
         due, still under the same lease; otherwise releases the lane and returns None.
         """
 
+    async def behind(self, lease: Lease, *, limit: int) -> tuple[QueuedMessage, ...]:
+        """Return the messages that wait behind the head of a leased lane, in their order, due or not."""
+
     async def release(self, lease: Lease) -> None:
         """Give the lane back at once; does nothing when it was lost already."""
 
@@ -164,6 +170,13 @@ class Lanes(Protocol):
         becomes a dead letter. Returns how many messages expired.
         """
 
+    async def expire_older(self, *, now: float, received_before: float, conversations: str = "") -> int:
+        """Do now what `expire` does, to every question received before a time, whatever its time to live.
+
+        `conversations` is how the keys of the conversations meant begin, such as `wechat/support/`; empty means all.
+        Commands and notices stay, and so does what somebody is working on. Returns how many questions expired.
+        """
+
     async def wait_ready(self, timeout_s: float) -> None:
         """Return when a lane may have become ready, or after the time."""
 
@@ -175,6 +188,9 @@ class Lanes(Protocol):
 
     async def dead_letter(self, reference: str) -> DeadLetter | None:
         """Return one dead letter."""
+
+    async def discard(self, reference: str) -> bool:
+        """Forget a dead letter, readable or not. Returns whether there was one."""
 
     async def replay(self, reference: str, *, now: float) -> bool:
         """Move a dead letter back to the end of its lane, as if sent now and never tried.
@@ -195,6 +211,9 @@ class Conversations(Protocol):
 
         Returns how many were forgotten.
         """
+
+    async def forget_turn(self, conversation: str, message_id: str) -> bool:
+        """Delete the turn whose question this message was, or was a part of. Returns whether there was one."""
 
     async def request_stop(self, conversation: str, lane: str, *, at: float) -> None:
         """Mark everything sent to the lane before `at` as no longer wanted. An earlier mark never replaces a later."""
@@ -252,14 +271,53 @@ class Cache(Protocol):
 class Blobs(Protocol):
     """Bytes by reference: queue and history hold references only."""
 
-    async def put_blob(self, data: bytes, *, mime: str, now: float) -> str:
-        """Store bytes and return their reference. Raises BlobTooLargeError, BlobQuotaError."""
+    async def put_blob(self, data: bytes, *, mime: str, now: float, lane: str = "") -> str:
+        """Store bytes and return their reference; they can be erased together with what else the lane holds.
+
+        Raises BlobTooLargeError, BlobQuotaError.
+        """
 
     async def get_blob(self, ref: str, *, now: float) -> tuple[bytes, str] | None:
         """Return bytes and media type, None when gone."""
 
 
-class Store(Inbox, Lanes, Conversations, KeptAnswers, Cache, Blobs, Protocol):
+class Counters(Protocol):
+    """Totals with a time to live, shared by all processes: what a user used today."""
+
+    async def count(self, key: str, amount: int, *, now: float, expires_at: float) -> int:
+        """Add to a total and return it. The first to count sets when the total ends and the next begins from 0."""
+
+    async def counted(self, key: str, *, now: float) -> int:
+        """Return a total, 0 when there is none."""
+
+
+class Trails(Protocol):
+    """What happened to a message, step by step, for an operator; never what anybody wrote."""
+
+    async def add_trail(self, conversation: str, reference: str, entry: str, *, now: float, ttl_s: float) -> None:
+        """Add a step, a JSON text, to the trail of a reference; the trail is kept for `ttl_s` from now.
+
+        Only the last 200 steps are kept: a message that is tried for days doesn't fill the store.
+        """
+
+    async def trail(self, reference: str) -> list[str]:
+        """Return the steps, oldest first."""
+
+
+class Erasing(Protocol):
+    """Forgets what people wrote."""
+
+    async def erase(self, conversation: str, lane: str | None, *, at: float) -> int:
+        """Erase a conversation, or what one lane of questions put into it, and return how many records went.
+
+        What goes: turns, kept answers, stop marks, dead letters, blobs, and the messages sent before `at`, those of
+        the commands' lane included. A message in work goes as well: its worker finds that its lease is lost, and what
+        it was about to store isn't stored. With the whole conversation, turns of questions asked before `at` are
+        refused from now on, as after `reset_history`.
+        """
+
+
+class Store(Inbox, Lanes, Conversations, KeptAnswers, Cache, Blobs, Counters, Trails, Erasing, Protocol):
     """All of it, over one connection."""
 
     async def open(self) -> None:

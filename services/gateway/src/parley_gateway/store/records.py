@@ -7,7 +7,7 @@ A record that can't be read raises UnreadableRecordError; what a store does with
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -56,6 +56,8 @@ class StoredAnswer:
     parts: tuple[AnswerPart, ...]
     answered_at: float
     truncated: bool = False
+    tokens: int = 0
+    """Tokens that asking for it took, question and answer together; 0 when the gateway answered itself."""
     failure: str = ""
     """Set when this is a sentence about a failure instead of the model's answer: the reason, for the dead letter."""
     remember: bool = True
@@ -67,6 +69,15 @@ class StoredAnswer:
         """Return a copy with one part replaced."""
         parts = (*self.parts[:index], part, *self.parts[index + 1 :])
         return replace(self, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedMessage:
+    """One of several messages of a user that are answered together."""
+
+    message_id: str
+    text: str
+    target: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,15 @@ class QueuedMessage:
     traceparent: str = ""
     note: str = ""
     """For a notice: the id that the user's sentence names."""
+    burst: str = ""
+    """Only messages with the same mark are ever answered together: a command between two changes it. Empty: none."""
+    joined: tuple[JoinedMessage, ...] = ()
+    """All messages that are answered together, this one first, in the order in which they were sent; empty: only this.
+
+    The message's `target` is then that of the last: the answer stands below it on the user's screen.
+    """
+    quoted: str = ""
+    """The text of the message that this one replies to."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a newer version, kept as they came."""
 
@@ -93,6 +113,20 @@ class QueuedMessage:
     def key(self) -> str:
         """The delivery key."""
         return self.message.delivery_key
+
+    @property
+    def message_ids(self) -> tuple[str, ...]:
+        """The ids of all messages that are answered together."""
+        return tuple(each.message_id for each in self.joined) or (self.message.message_id,)
+
+    @property
+    def question(self) -> str:
+        """The text of all messages that are answered together."""
+        return "\n".join(each.text for each in self.joined) or self.message.text
+
+    def join(self, parts: Sequence[JoinedMessage]) -> "QueuedMessage":
+        """Return a copy that answers these messages together, the last of which gets the answer."""
+        return replace(self, joined=tuple(parts), message=replace(self.message, target=parts[-1].target))
 
     @property
     def expires_at(self) -> float:
@@ -156,6 +190,9 @@ def dump_message(item: QueuedMessage) -> str:
         "sent_at": message.sent_at,
         "ttl": message.time_to_live_s,
         "group": message.group,
+        "quotes": message.quotes,
+        "sender_tenant": message.sender_tenant,
+        "replaces": message.replaces,
         "target": dict(message.target),
         "received_at": item.received_at,
         "due_at": item.due_at,
@@ -164,6 +201,9 @@ def dump_message(item: QueuedMessage) -> str:
         "reply_state": dict(item.reply_state),
         "traceparent": item.traceparent,
         "note": item.note,
+        "burst": item.burst,
+        "joined": [[each.message_id, each.text, dict(each.target)] for each in item.joined],
+        "quoted": item.quoted,
         "answer": _dump_answer(item.answer) if item.answer else None,
     }
     return _to_json(data)
@@ -183,6 +223,9 @@ def load_message(text: str) -> QueuedMessage:
             sent_at=data.pop("sent_at"),
             time_to_live_s=data.pop("ttl"),
             group=data.pop("group", False),
+            quotes=data.pop("quotes", ""),
+            sender_tenant=data.pop("sender_tenant", ""),
+            replaces=data.pop("replaces", ""),
             target=data.pop("target", {}),
         )
         return QueuedMessage(
@@ -194,6 +237,9 @@ def load_message(text: str) -> QueuedMessage:
             reply_state=data.pop("reply_state", {}),
             traceparent=data.pop("traceparent", ""),
             note=data.pop("note", ""),
+            burst=data.pop("burst", ""),
+            joined=tuple(JoinedMessage(*row) for row in data.pop("joined", ())),
+            quoted=data.pop("quoted", ""),
             answer=_load_answer(answer) if answer else None,
             extra=data,
         )
@@ -205,6 +251,7 @@ def _dump_answer(answer: StoredAnswer) -> dict[str, Any]:
         "markdown": answer.markdown,
         "answered_at": answer.answered_at,
         "truncated": answer.truncated,
+        "tokens": answer.tokens,
         "failure": answer.failure,
         "remember": answer.remember,
         "parts": [
@@ -230,6 +277,7 @@ def _load_answer(data: dict[str, Any]) -> StoredAnswer:
         parts=parts,
         answered_at=data.pop("answered_at"),
         truncated=data.pop("truncated", False),
+        tokens=data.pop("tokens", 0),
         failure=data.pop("failure", ""),
         remember=data.pop("remember", True),
         extra=data,
@@ -249,14 +297,20 @@ def _load_part(data: dict[str, Any]) -> AnswerPart:
 
 def dump_turn(turn: Turn) -> str:
     """Return the JSON form of a turn."""
-    data = {"v": VERSION, "question": turn.question, "answer": turn.answer, "asked_at": turn.asked_at}
+    data = {
+        "v": VERSION,
+        "question": turn.question,
+        "answer": turn.answer,
+        "asked_at": turn.asked_at,
+        "ids": list(turn.message_ids),
+    }
     return _to_json(data)
 
 
 def load_turn(text: str) -> Turn:
     """Return the turn of a JSON form. Raises UnreadableRecordError."""
     with _reading(text) as data:
-        return Turn(data["question"], data["answer"], data["asked_at"])
+        return Turn(data["question"], data["answer"], data["asked_at"], tuple(data.get("ids", ())))
 
 
 def dump_kept(kept: KeptAnswer) -> str:

@@ -7,7 +7,7 @@ from parley_gateway.errors import BlobQuotaError
 from parley_gateway.store.base import StoreLimits
 
 
-def put(db: sqlite3.Connection, data: bytes, *, mime: str, now: float, limits: StoreLimits) -> str:
+def put(db: sqlite3.Connection, data: bytes, *, mime: str, now: float, lane: str, limits: StoreLimits) -> str:
     """Store bytes and return their reference. Raises BlobQuotaError."""
     db.execute("DELETE FROM blobs WHERE expires_at <= ?", (now,))
     used: int = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()[0]
@@ -16,7 +16,10 @@ def put(db: sqlite3.Connection, data: bytes, *, mime: str, now: float, limits: S
             f"{len(data)} bytes don't fit: {used} of {limits.blob_quota_bytes} bytes for blobs are in use"
         )
     ref = secrets.token_urlsafe(16)
-    db.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?)", (ref, mime, len(data), now + limits.blob_ttl_s, data))
+    db.execute(
+        "INSERT INTO blobs (ref, mime, size, expires_at, data, lane) VALUES (?, ?, ?, ?, ?, ?)",
+        (ref, mime, len(data), now + limits.blob_ttl_s, data, lane),
+    )
     return ref
 
 

@@ -23,6 +23,8 @@ _EXPIRING = (
     ("cache", "name", "name"),
     ("locks", "name", "name"),
     ("blobs", "rowid", "rowid"),
+    ("counters", "name", "name"),
+    ("trails", "id", "id"),
 )
 """Table, primary key as a value, primary key as columns."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from contextlib import suppress
 
 from parley_gateway.messages import Turn
 from parley_gateway.store.base import StoreLimits, partition_of
@@ -27,13 +28,15 @@ def history(db: sqlite3.Connection, conversation: str, *, now: float) -> tuple[T
     return tuple(turns)
 
 
-def add_turn(db: sqlite3.Connection, conversation: str, turn: Turn, *, now: float, limits: StoreLimits) -> None:
+def add_turn(
+    db: sqlite3.Connection, conversation: str, lane: str, turn: Turn, *, now: float, limits: StoreLimits
+) -> None:
     """Add a turn unless its question is older than the last reset; drop the oldest beyond the limit."""
     if turn.asked_at < _mark(db, conversation, _RESET):
         return
     db.execute(
-        "INSERT INTO turns (partition, conversation, asked_at, expires_at, record) VALUES (?, ?, ?, ?, ?)",
-        (partition_of(conversation), conversation, turn.asked_at, now + limits.history_ttl_s, dump_turn(turn)),
+        "INSERT INTO turns (partition, conversation, lane, asked_at, expires_at, record) VALUES (?, ?, ?, ?, ?, ?)",
+        (partition_of(conversation), conversation, lane, turn.asked_at, now + limits.history_ttl_s, dump_turn(turn)),
     )
     db.execute(
         "DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE conversation = ?"
@@ -44,8 +47,24 @@ def add_turn(db: sqlite3.Connection, conversation: str, turn: Turn, *, now: floa
 
 def reset(db: sqlite3.Connection, conversation: str, *, at: float, limits: StoreLimits) -> int:
     """Forget the turns asked up to `at` and mark the time. Returns how many turns there were."""
-    _set_mark(db, conversation, _RESET, at=at, limits=limits)
+    mark_reset(db, conversation, at=at, limits=limits)
     return db.execute("DELETE FROM turns WHERE conversation = ? AND asked_at <= ?", (conversation, at)).rowcount
+
+
+def forget_turn(db: sqlite3.Connection, conversation: str, message_id: str) -> bool:
+    """Delete the turn that a message was part of."""
+    rows = db.execute("SELECT id, record FROM turns WHERE conversation = ?", (conversation,)).fetchall()
+    for row_id, record in rows:
+        with suppress(UnreadableRecordError):
+            if message_id in load_turn(record).message_ids:
+                db.execute("DELETE FROM turns WHERE id = ?", (row_id,))
+                return True
+    return False
+
+
+def mark_reset(db: sqlite3.Connection, conversation: str, *, at: float, limits: StoreLimits) -> None:
+    """Refuse from now on the turns of questions asked before `at`."""
+    _set_mark(db, conversation, _RESET, at=at, limits=limits)
 
 
 def request_stop(db: sqlite3.Connection, conversation: str, lane: str, *, at: float, limits: StoreLimits) -> None:

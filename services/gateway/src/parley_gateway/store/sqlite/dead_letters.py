@@ -7,12 +7,13 @@ from parley_gateway.store.records import DeadLetter, load_dead
 
 
 def file(
-    db: sqlite3.Connection, conversation: str, *, reference: str, reason: str, failed_at: float, record: str
+    db: sqlite3.Connection, conversation: str, lane: str, *, reference: str, reason: str, failed_at: float, record: str
 ) -> None:
     """Keep a message's record; a later failure under the same reference replaces it."""
     db.execute(
-        "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)",
-        (reference, partition_of(conversation), conversation, reason, failed_at, record),
+        "INSERT OR REPLACE INTO dead_letters (reference, partition, conversation, lane, reason, failed_at, record)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (reference, partition_of(conversation), conversation, lane, reason, failed_at, record),
     )
 
 
@@ -32,9 +33,9 @@ def find(db: sqlite3.Connection, reference: str) -> DeadLetter | None:
     return load_dead(*row) if row else None
 
 
-def delete(db: sqlite3.Connection, reference: str) -> None:
-    """Forget a dead letter."""
-    db.execute("DELETE FROM dead_letters WHERE reference = ?", (reference,))
+def delete(db: sqlite3.Connection, reference: str) -> bool:
+    """Forget a dead letter. Returns whether there was one."""
+    return db.execute("DELETE FROM dead_letters WHERE reference = ?", (reference,)).rowcount > 0
 
 
 def count(db: sqlite3.Connection) -> int:

@@ -22,11 +22,13 @@ class _Row:
     record: str
 
 
-def keep(db: sqlite3.Connection, conversation: str, answer: KeptAnswer, *, now: float, limits: StoreLimits) -> None:
+def keep(
+    db: sqlite3.Connection, conversation: str, lane: str, answer: KeptAnswer, *, now: float, limits: StoreLimits
+) -> None:
     """Keep an answer; one of the same id is replaced and unread again."""
     db.execute("DELETE FROM kept_requests WHERE conversation = ? AND answer_id = ?", (conversation, answer.answer_id))
     db.execute(
-        "INSERT OR REPLACE INTO kept_answers VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        "INSERT OR REPLACE INTO kept_answers VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
         (
             partition_of(conversation),
             conversation,
@@ -36,6 +38,7 @@ def keep(db: sqlite3.Connection, conversation: str, answer: KeptAnswer, *, now: 
             now + limits.kept_answer_ttl_s,
             len(answer.parts),
             dump_kept(answer),
+            lane,
         ),
     )
 

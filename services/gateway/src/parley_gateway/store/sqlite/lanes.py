@@ -6,10 +6,11 @@ partition's count. No other module writes `messages`.
 
 import logging
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 
-from parley_gateway.messages import MessageKind
-from parley_gateway.store.base import AcceptOutcome, Receipt, StoreLimits, partition_of
+from parley_gateway.store.base import AcceptOutcome, Receipt, StoreLimits
+from parley_gateway.store.entries import UNREADABLE, Entry
 from parley_gateway.store.records import (
     QueuedMessage,
     UnreadableRecordError,
@@ -18,9 +19,6 @@ from parley_gateway.store.records import (
     reference_of,
 )
 from parley_gateway.store.sqlite import dead_letters
-
-EXPIRED = "expired"
-"""Name of the notice, and reason of the dead letter, that a message becomes when its time to live ends."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,24 +39,7 @@ class Lane:
     id: int
     partition: int
     conversation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A message with what it is stored under, worked out once."""
-
-    item: QueuedMessage
-    key: str
-    lane: str
-    conversation: str
-    partition: int
-    record: str
-
-    @classmethod
-    def of(cls, item: QueuedMessage) -> "Entry":
-        """Return the entry of a message."""
-        conversation = item.message.conversation.key
-        return cls(item, item.key, item.message.lane, conversation, partition_of(conversation), dump_message(item))
+    name: str
 
 
 # Claims a key, or counts one more delivery of a key that is claimed already. A claim that ran out is made anew.
@@ -123,13 +104,14 @@ def append(db: sqlite3.Connection, entry: Entry, *, now: float) -> None:
     }
     lane_id = db.execute(_JOIN_LANE, place).fetchone()[0]
     db.execute(
-        "INSERT INTO messages (partition, lane_id, delivery_key, question_id, received_at, queued_at, due_since,"
-        " expires_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO messages (partition, lane_id, delivery_key, question_id, sent_at, received_at, queued_at,"
+        " due_since, expires_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             entry.partition,
             lane_id,
             entry.key,
-            _question_id(item),
+            entry.question_id,
+            item.message.sent_at,
             item.received_at,
             now,
             due_since,
@@ -140,12 +122,6 @@ def append(db: sqlite3.Connection, entry: Entry, *, now: float) -> None:
     db.execute("UPDATE partitions SET queued = queued + 1 WHERE partition = ?", (entry.partition,))
 
 
-def _question_id(item: QueuedMessage) -> str | None:
-    message = item.message
-    expired = message.kind is MessageKind.NOTICE and message.text == EXPIRED
-    return message.message_id if message.kind is MessageKind.QUESTION or expired else None
-
-
 def remove(db: sqlite3.Connection, lane: Lane, message_id: int, *, now: float) -> None:
     """Take a message out of its lane."""
     db.execute("DELETE FROM messages WHERE id = ?", (message_id,))
@@ -154,6 +130,15 @@ def remove(db: sqlite3.Connection, lane: Lane, message_id: int, *, now: float) -
         "UPDATE lanes SET depth = depth - 1, idle_since = CASE WHEN depth = 1 THEN :now END, due_since ="
         " (SELECT due_since FROM messages WHERE lane_id = :lane ORDER BY messages.id LIMIT 1) WHERE id = :lane",
         {"lane": lane.id, "now": now},
+    )
+
+
+def end_lease(db: sqlite3.Connection, lane_id: int, message_id: int) -> None:
+    """End the lease of a lane whose head is taken out: its holder must not keep the lane from the next message."""
+    db.execute(
+        "UPDATE lanes SET owner = '' WHERE id = :lane AND owner <> ''"
+        " AND :message = (SELECT min(id) FROM messages WHERE lane_id = :lane)",
+        {"lane": lane_id, "message": message_id},
     )
 
 
@@ -175,6 +160,15 @@ def head_id(db: sqlite3.Connection, lane: Lane) -> tuple[int, str] | None:
     return row
 
 
+def after_head(db: sqlite3.Connection, lane: Lane, *, limit: int) -> tuple[QueuedMessage, ...]:
+    """Return the messages behind the head up to the first that can't be read: that is its own turn's business."""
+    rows = db.execute("SELECT record FROM messages WHERE lane_id = ? ORDER BY id LIMIT ? OFFSET 1", (lane.id, limit))
+    items: list[QueuedMessage] = []
+    with suppress(UnreadableRecordError):
+        items.extend(load_message(record) for (record,) in rows)
+    return tuple(items)
+
+
 def readable_head(db: sqlite3.Connection, lane: Lane, *, now: float) -> Head | None:
     """Return a lane's head; heads that can't be read are filed as dead letters on the way. None: the lane is empty."""
     while row := db.execute(
@@ -184,7 +178,7 @@ def readable_head(db: sqlite3.Connection, lane: Lane, *, now: float) -> Head | N
         try:
             return Head(message_id, due_since, load_message(record))
         except UnreadableRecordError as error:
-            bury(db, lane, message_id, record, key=record, reason="unreadable", now=now)
+            bury(db, lane, message_id, record, key=record, reason=UNREADABLE, now=now)
             logger.warning("a message of lane %s became a dead letter: %s", lane.id, error)
     return None
 
@@ -196,7 +190,9 @@ def bury(db: sqlite3.Connection, lane: Lane, message_id: int, record: str, *, ke
     """
     reference = reference_of(key)
     remove(db, lane, message_id, now=now)
-    dead_letters.file(db, lane.conversation, reference=reference, reason=reason, failed_at=now, record=record)
+    dead_letters.file(
+        db, lane.conversation, lane.name, reference=reference, reason=reason, failed_at=now, record=record
+    )
     return reference
 
 

@@ -52,7 +52,7 @@ def lease(db: sqlite3.Connection, owner: str, *, now: float, ttl_s: float) -> tu
     """Lease the ready lane whose head has been due longest."""
     while row := db.execute(_READY, {"now": now}).fetchone():
         lane_id, partition, conversation, name, generation = row
-        head = lanes.readable_head(db, Lane(lane_id, partition, conversation), now=now)
+        head = lanes.readable_head(db, Lane(lane_id, partition, conversation, name), now=now)
         if head is None or head.due_since > now:
             # The heads before it couldn't be read and are gone: the lane isn't ready after all. Nobody holds it. Its
             # due time is set from what is there, so that this loop ends whatever the row said.
@@ -93,14 +93,15 @@ def complete(
     lane = _fenced(db, held)
     lanes.remove(db, lane, _fenced_head(db, lane, item), now=now)
     if outcome.turn:
-        conversations.add_turn(db, lane.conversation, outcome.turn, now=now, limits=limits)
+        conversations.add_turn(db, lane.conversation, lane.name, outcome.turn, now=now, limits=limits)
     if outcome.kept:
-        kept.keep(db, lane.conversation, outcome.kept, now=now, limits=limits)
+        kept.keep(db, lane.conversation, lane.name, outcome.kept, now=now, limits=limits)
     if outcome.dead:
         dead = outcome.dead
         dead_letters.file(
             db,
             lane.conversation,
+            lane.name,
             reference=dead.reference,
             reason=dead.reason,
             failed_at=dead.failed_at,
@@ -111,6 +112,11 @@ def complete(
         return head.item
     db.execute("UPDATE lanes SET owner = '' WHERE id = ?", (lane.id,))
     return None
+
+
+def behind(db: sqlite3.Connection, held: Lease, *, limit: int) -> tuple[QueuedMessage, ...]:
+    """Return what waits behind the head of a leased lane."""
+    return lanes.after_head(db, _fenced(db, held), limit=limit)
 
 
 def release(db: sqlite3.Connection, held: Lease) -> bool:
@@ -146,7 +152,7 @@ def next_ready_at(db: sqlite3.Connection) -> float | None:
 
 def _fenced(db: sqlite3.Connection, held: Lease) -> Lane:
     row = db.execute(
-        "SELECT id, partition, conversation FROM lanes WHERE lane = ? AND owner = ? AND generation = ?",
+        "SELECT id, partition, conversation, lane FROM lanes WHERE lane = ? AND owner = ? AND generation = ?",
         (held.lane, held.owner, held.generation),
     ).fetchone()
     if row is None:

@@ -141,7 +141,36 @@ CREATE TABLE blobs (
 CREATE INDEX blobs_expiry ON blobs (expires_at, size);
 """
 
-MIGRATIONS = (_FIRST,)
+# Whose a record is, so that a lane can be erased; counters and trails.
+_SECOND = """
+ALTER TABLE messages ADD COLUMN sent_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+ALTER TABLE kept_answers ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+ALTER TABLE dead_letters ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+CREATE INDEX dead_letters_conversation ON dead_letters (conversation);
+ALTER TABLE blobs ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+CREATE INDEX blobs_lane ON blobs (lane) WHERE lane <> '';
+
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    total INTEGER NOT NULL,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX counters_expiry ON counters (expires_at);
+
+CREATE TABLE trails (
+    id INTEGER PRIMARY KEY,
+    partition INTEGER NOT NULL,
+    conversation TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    expires_at REAL NOT NULL
+);
+CREATE INDEX trails_reference ON trails (reference, id);
+CREATE INDEX trails_expiry ON trails (expires_at);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -9,19 +9,23 @@ from pathlib import Path
 
 from parley_gateway.errors import BlobTooLargeError, StoreError
 from parley_gateway.messages import Turn
+from parley_gateway.store import wakeups
 from parley_gateway.store.base import AcceptOutcome, ClaimedPart, Lease, QueueStats, Receipt, Store, StoreLimits
+from parley_gateway.store.entries import Entry
 from parley_gateway.store.records import DeadLetter, KeptAnswer, QueuedMessage
 from parley_gateway.store.sqlite import (
     blobs,
     cache,
     cleaning,
     conversations,
+    counters,
     dead_letters,
+    erasing,
     expiry,
     kept,
     lanes,
     leases,
-    wakeups,
+    trails,
 )
 from parley_gateway.store.sqlite.writer import Writer, WriterOptions
 
@@ -81,7 +85,7 @@ class SqliteStore(Store):
     # Inbox
 
     async def accept(self, item: QueuedMessage, *, now: float, dedupe_ttl_s: float) -> Receipt:
-        entry = lanes.Entry.of(item)
+        entry = Entry.of(item)
         receipt = await self._writer.run(
             lambda db: lanes.accept(db, entry, now=now, dedupe_ttl_s=dedupe_ttl_s, limits=self._limits)
         )
@@ -125,6 +129,9 @@ class SqliteStore(Store):
         self._ready.announce(next_ready_at)
         return following
 
+    async def behind(self, lease: Lease, *, limit: int) -> tuple[QueuedMessage, ...]:
+        return await self._writer.run(lambda db: leases.behind(db, lease, limit=limit))
+
     async def release(self, lease: Lease) -> None:
         released, next_ready_at = await self._writer.run(
             lambda db: (leases.release(db, lease), leases.next_ready_at(db))
@@ -140,6 +147,15 @@ class SqliteStore(Store):
     async def expire(self, *, now: float) -> int:
         total = 0
         while expired := await self._writer.run(lambda db: expiry.expire(db, now=now)):
+            self._ready.wake_all()
+            total += expired
+        return total
+
+    async def expire_older(self, *, now: float, received_before: float, conversations: str = "") -> int:
+        total = 0
+        while expired := await self._writer.run(
+            lambda db: expiry.expire_older(db, now=now, received_before=received_before, conversations=conversations)
+        ):
             self._ready.wake_all()
             total += expired
         return total
@@ -164,6 +180,9 @@ class SqliteStore(Store):
     async def dead_letter(self, reference: str) -> DeadLetter | None:
         return await self._writer.run(lambda db: dead_letters.find(db, reference))
 
+    async def discard(self, reference: str) -> bool:
+        return await self._writer.run(lambda db: dead_letters.delete(db, reference))
+
     async def replay(self, reference: str, *, now: float) -> bool:
         replayed = await self._writer.run(lambda db: expiry.replay(db, reference, now=now))
         if replayed:
@@ -177,6 +196,9 @@ class SqliteStore(Store):
 
     async def reset_history(self, conversation: str, *, at: float) -> int:
         return await self._writer.run(lambda db: conversations.reset(db, conversation, at=at, limits=self._limits))
+
+    async def forget_turn(self, conversation: str, message_id: str) -> bool:
+        return await self._writer.run(lambda db: conversations.forget_turn(db, conversation, message_id))
 
     async def request_stop(self, conversation: str, lane: str, *, at: float) -> None:
         await self._writer.run(
@@ -233,10 +255,34 @@ class SqliteStore(Store):
 
     # Blobs
 
-    async def put_blob(self, data: bytes, *, mime: str, now: float) -> str:
+    async def put_blob(self, data: bytes, *, mime: str, now: float, lane: str = "") -> str:
         if len(data) > self._limits.blob_bytes:
             raise BlobTooLargeError(f"{len(data)} bytes are more than the limit of {self._limits.blob_bytes}")
-        return await self._writer.run(lambda db: blobs.put(db, data, mime=mime, now=now, limits=self._limits))
+        return await self._writer.run(
+            lambda db: blobs.put(db, data, mime=mime, now=now, lane=lane, limits=self._limits)
+        )
 
     async def get_blob(self, ref: str, *, now: float) -> tuple[bytes, str] | None:
         return await self._writer.run(lambda db: blobs.get(db, ref, now=now))
+
+    # Counters, trails, erasing
+
+    async def count(self, key: str, amount: int, *, now: float, expires_at: float) -> int:
+        return await self._writer.run(lambda db: counters.count(db, key, amount, now=now, expires_at=expires_at))
+
+    async def counted(self, key: str, *, now: float) -> int:
+        return await self._writer.run(lambda db: counters.counted(db, key, now=now))
+
+    async def add_trail(self, conversation: str, reference: str, entry: str, *, now: float, ttl_s: float) -> None:
+        await self._writer.run(lambda db: trails.add(db, conversation, reference, entry, now=now, ttl_s=ttl_s))
+
+    async def trail(self, reference: str) -> list[str]:
+        return await self._writer.run(lambda db: trails.steps(db, reference))
+
+    async def erase(self, conversation: str, lane: str | None, *, at: float) -> int:
+        now = self._clock()
+        erased = await self._writer.run(
+            lambda db: erasing.erase(db, conversation, lane, at=at, now=now, limits=self._limits)
+        )
+        self._ready.wake_all()
+        return erased

@@ -5,9 +5,14 @@ looking, later.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from parley_gateway.errors import StoreUnavailableError
+
+logger = logging.getLogger(__name__)
 
 
 class ReadyLanes:
@@ -31,7 +36,7 @@ class ReadyLanes:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    if not self.announce(await next_ready_at(), wake=False):
+                    if not self.announce(await self._looked(next_ready_at), wake=False):
                         await waiter
                         woken = True
         finally:
@@ -40,6 +45,14 @@ class ReadyLanes:
             elif not woken:
                 # It was chosen and returns for another reason: the wake-up belongs to somebody else.
                 self.wake_one()
+
+    async def _looked(self, next_ready_at: Callable[[], Awaitable[float | None]]) -> float | None:
+        try:
+            return await next_ready_at()
+        except StoreUnavailableError as error:
+            # Whoever waits learns of it when it leases. Until then there is nothing better to do than to wait.
+            logger.debug("when a lane is ready isn't known: %s", error)
+            return None
 
     def announce(self, at: float | None, *, wake: bool = True) -> bool:
         """Take note of when a lane will be ready: wake a worker now, or later. Returns whether it is ready now."""

@@ -1,0 +1,2 @@
+-- Returns the state.
+return state()
