@@ -91,6 +91,16 @@ async def test_a_check_makes_unready_and_grpc_health_follows(
     assert (await client.get("/readyz")).status_code == 200
 
 
+async def test_notes_are_told_and_leave_the_service_ready(client: httpx2.AsyncClient, health: Health) -> None:
+    notes = ["team: not connected"]
+    health.add_notes(lambda: list(notes))
+    await health.started()
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "reasons": [], "notes": notes})
+    notes.clear()
+    assert (await client.get("/readyz")).json() == {"ready": True, "reasons": []}
+
+
 async def test_a_check_that_fails_is_a_reason_without_its_text(
     client: httpx2.AsyncClient, health: Health, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 from parley_gateway.simulators.feishu.cloud import FeishuCloud, SimulatedApp
+from parley_gateway.simulators.feishu.long_connection import ConnectionRules, LongConnections
 from parley_gateway.simulators.feishu.pusher import FeishuPusher
 from parley_gateway.simulators.feishu.pusher import Webhook as FeishuWebhook
 from parley_gateway.simulators.server import create_app, running
@@ -38,7 +39,11 @@ class Options:
     wechat: Mapping[str, Any] | None = field(default_factory=dict)
     """Changes to the WeChat bot's section; None leaves the bot out."""
     feishu: Mapping[str, Any] | None = field(default_factory=dict)
+    bot: Mapping[str, Any] = field(default_factory=dict)
+    """Options of every bot."""
     gateway: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the model `chat`."""
     verified: bool = True
 
 
@@ -50,6 +55,7 @@ class Stack:
     upstream: OpenAIUpstream
     wechat: WeChatCloud
     feishu: FeishuCloud
+    connections: LongConnections
     formatter: ServiceProcess
     llm: ServiceProcess
     gateway: ServiceProcess
@@ -102,6 +108,7 @@ def settings(options: Options, *, simulator: str, upstream: str, stack: Mapping[
             "base_url": simulator,
             **options.feishu,
         }
+        section = {key: value for key, value in section.items() if value is not None}
         bots.append({"name": "default", "platform": "feishu", "locale": "en", "feishu": section})
     return {
         "formatter": {"grpc_port": 0, "ops_port": 0},
@@ -110,7 +117,10 @@ def settings(options: Options, *, simulator: str, upstream: str, stack: Mapping[
             "http_port": 0,
             "ops_port": 0,
             "upstreams": {"main": {"base_url": upstream, "api_keys": [OPENAI_KEY]}},
-            "models": {"chat": {"targets": [{"upstream": "main", "model": "fake-model"}]}},
+            "models": {
+                "chat": {"targets": [{"upstream": "main", "model": "fake-model"}], **options.model},
+                "big": {"targets": [{"upstream": "main", "model": "big-model"}]},
+            },
             "callers": [{"name": "gateway", "keys": [CALLER_KEY]}],
         },
         "gateway": {
@@ -119,7 +129,7 @@ def settings(options: Options, *, simulator: str, upstream: str, stack: Mapping[
             "lease": "2s",
             "llm": {"target": stack.get("llm", "127.0.0.1:1"), "key": CALLER_KEY},
             "formatter": {"target": stack.get("formatter", "127.0.0.1:1")},
-            "bots": [{**bot, "model": "chat"} for bot in bots],
+            "bots": [{**bot, "model": "chat", **options.bot} for bot in bots],
             **options.gateway,
         },
     }
@@ -133,7 +143,8 @@ async def start_stack(folder: Path, options: Options | None = None) -> AsyncIter
     feishu = FeishuCloud(SimulatedApp("cli_e2e", "e2e-feishu-app-secret"))
     async with AsyncExitStack() as cleanup:
         upstream = await cleanup.enter_async_context(OpenAIUpstream(stream(*words("Hello", " from the model."))))
-        simulator = await cleanup.enter_async_context(running(create_app(wechat, feishu)))
+        connections = LongConnections(feishu, rules=ConnectionRules(reconnect_nonce=1, reconnect_interval=1))
+        simulator = await cleanup.enter_async_context(running(create_app(wechat, feishu, connections)))
 
         def write(name: str, targets: Mapping[str, str]) -> ServiceProcess:
             file = folder / f"{name}.yaml"
@@ -149,4 +160,4 @@ async def start_stack(folder: Path, options: Options | None = None) -> AsyncIter
         gateway = write("gateway", {"llm": llm.started["grpc"], "formatter": formatter.started["grpc"]})
         cleanup.push_async_callback(gateway.stop)
         await gateway.start()
-        yield Stack(folder, upstream, wechat, feishu, formatter, llm, gateway)
+        yield Stack(folder, upstream, wechat, feishu, connections, formatter, llm, gateway)

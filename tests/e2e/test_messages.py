@@ -39,7 +39,9 @@ async def test_feishu_message_is_answered_with_a_card_once(stack: Stack) -> None
     assert len(delivery.steps) == 1
     (message,) = await eventually(lambda: stack.feishu.seen_in("oc_user"))
     assert message.msg_type == "interactive"
-    assert "Hello from the model." in feishu_user.card_text(message)
+    # The card is seen while it is being written.
+    await eventually(lambda: "Hello from the model." in feishu_user.card_text(stack.feishu.seen_in("oc_user")[0]))
+    assert len(stack.feishu.seen_in("oc_user")) == 1
 
 
 async def test_history_and_commands(stack: Stack) -> None:

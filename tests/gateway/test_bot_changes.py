@@ -47,7 +47,7 @@ class Changing:
         self.gateway = gateway
         self.platforms: list[RecordingPlatform] = []
         self.broken: set[str] = set()
-        self.housekeeping = Housekeeping(gateway.store, gateway.bots, gateway.metrics, gateway.clock)
+        self.housekeeping = Housekeeping(gateway.store, gateway.bots, gateway.levers, gateway.metrics, gateway.clock)
         self.changes = BotChanges(gateway.bots, self._build, self.housekeeping, delivery_s=0.0)
 
     async def use(self, *bots: BotSettings, answer_s: float = ANSWER_S) -> None:
@@ -99,7 +99,7 @@ async def test_a_bot_with_the_same_credentials_keeps_its_platform(changing: Chan
 @pytest.mark.parametrize("changed", [bot(secret="two"), bot(locale="zh-CN")], ids=["secret", "locale"])
 async def test_a_changed_bot_is_seen_by_all_at_once(changing: Changing, changed: BotSettings) -> None:
     gateway = changing.gateway
-    webhooks = Webhooks(gateway.bots, gateway.store, gateway.metrics, gateway.tracer, gateway.clock)
+    webhooks = Webhooks(gateway.bots, gateway.admission, gateway.clicks, gateway.metrics, gateway.tracer, gateway.clock)
     before = changing.platform()
     await changing.use(changed)
     after = changing.platform()

@@ -20,7 +20,16 @@ from parley_gateway.clients.llm import LLMClient
 from parley_gateway.errors import FormatterError, UpstreamAnswerError
 from parley_gateway.messages import Turn
 from parley_gateway.platforms.base import PartLimits
-from parley_gateway.ports import AnswerDelta, AnswerEvent, AnswerFinish, AnswerReset, PromptMessage
+from parley_gateway.ports import (
+    AnswerCourse,
+    AnswerDelta,
+    AnswerEvent,
+    AnswerFinish,
+    AnswerReset,
+    AnswerUsage,
+    PartState,
+    PromptMessage,
+)
 
 LLM_SERVICE = "parley.llm.v1.LLMService"
 FORMATTER_SERVICE = "parley.formatter.v1.FormatterService"
@@ -55,6 +64,10 @@ class LLMServicer(llm_service_pb2_grpc.LLMServiceServicer):
 
     async def StreamChatCompletion(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         self.metadata.append(dict(context.invocation_metadata()))
+        context.set_trailing_metadata((
+            ("x-request-id", "REF1"), ("x-parley-attempts", "2"), ("x-parley-upstream", "main"),
+            ("x-parley-model", "gpt-4o-mini"), ("x-parley-adapted", "drop logit_bias"),
+        ))  # fmt: skip
         self.requests.append(request)
         if self.script:
             raise self.script.pop(0)
@@ -81,6 +94,7 @@ class FormatterServicer(formatter_service_pb2_grpc.FormatterServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
         self.errors: list[ServiceError] = []
+        self.left = asyncio.Event()
 
     async def BuildPrompt(self, request: Any, _context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
@@ -93,6 +107,27 @@ class FormatterServicer(formatter_service_pb2_grpc.FormatterServiceServicer):
         self.requests.append(request)
         part = content_pb2.FormattedPart(payload_json=b'{"card": "\xe4\xbd\xa0"}', fallback_text="plain")
         return formatter_service_pb2.FormatReplyResponse(parts=[part], truncated=True)
+
+    async def StreamReply(self, requests: Any, _context: Any) -> Any:  # noqa: N802
+        text = ""
+        try:
+            async for request in requests:
+                self.requests.append(request)
+                if request.WhichOneof("step") == "start":
+                    continue
+                text += request.delta
+                if text.endswith("fail"):
+                    raise BrokenError("no")
+                if text.endswith("end"):
+                    return
+                if text.endswith("stall"):
+                    await asyncio.Event().wait()
+                state = formatter_service_pb2.ReplyState(part_index=0, element_text=text)
+                yield formatter_service_pb2.StreamReplyResponse(
+                    states=formatter_service_pb2.ReplyStates(states=[state] if text.strip() else [])
+                )
+        finally:
+            self.left.set()
 
 
 @asynccontextmanager
@@ -148,7 +183,10 @@ async def ask(client: LLMClient, *, max_attempts: int | None = None) -> list[Ans
 async def test_events_and_metadata(llm: tuple[LLMServicer, LLMClient]) -> None:
     servicer, client = llm
     events = await ask(client, max_attempts=1)
-    assert events == [AnswerDelta("wrong"), AnswerReset(), AnswerDelta("right"), AnswerFinish("stop")]
+    assert events == [
+        AnswerDelta("wrong"), AnswerReset(), AnswerDelta("right"), AnswerUsage(3), AnswerFinish("stop"),
+        AnswerCourse({"request_id": "REF1", "attempts": "2", "upstream": "main", "model": "gpt-4o-mini"}),
+    ]  # fmt: skip
     (metadata,) = servicer.metadata
     assert metadata["authorization"] == "Bearer caller-key"
     assert (metadata["x-parley-app"], metadata["x-request-id"], metadata["x-parley-max-attempts"]) == (
@@ -156,6 +194,18 @@ async def test_events_and_metadata(llm: tuple[LLMServicer, LLMClient]) -> None:
     )  # fmt: skip
     assert "traceparent" in metadata
     assert servicer.requests[0].params.model == "chat"
+
+
+async def test_error_tells_how_the_call_went_in_ids_and_codes(llm: tuple[LLMServicer, LLMClient]) -> None:
+    servicer, client = llm
+    metadata = {"upstream": "main", "upstream_status": "503", "upstream_request_id": "req-7", "hint": "what was said"}
+    servicer.script = [BrokenError("the upstream said: hello", metadata=metadata)]
+    with pytest.raises(UpstreamAnswerError) as caught:
+        await ask(client)
+    assert caught.value.facts == {
+        "code": "FAILED_PRECONDITION", "upstream": "main", "upstream_status": "503", "upstream_request_id": "req-7",
+        "request_id": "REF1", "attempts": "2", "model": "gpt-4o-mini",
+    }  # fmt: skip
 
 
 async def test_draining_server_is_asked_once_more(llm: tuple[LLMServicer, LLMClient]) -> None:
@@ -233,3 +283,43 @@ async def test_formatter_error_is_translated(formatter: tuple[FormatterServicer,
     with pytest.raises(FormatterError) as caught:
         await client.build_prompt("nope", [], "hi", max_tokens=0, locale="en")
     assert (caught.value.reason, caught.value.retryable) == ("UNKNOWN_PROMPT", False)
+
+
+def open_stream(client: FormatterClient) -> Any:
+    return client.open_stream(dialect="feishu_card", limits=PartLimits(max_bytes=5000, max_parts=3), locale="zh-CN")
+
+
+async def test_answer_is_rendered_while_it_is_written(formatter: tuple[FormatterServicer, FormatterClient]) -> None:
+    servicer, client = formatter
+    async with open_stream(client) as stream:
+        assert await stream.render("  ") == ()
+        assert await stream.render("Hel") == (PartState(0, "  Hel"),)
+        assert await stream.render("lo") == (PartState(0, "  Hello"),)
+    async with asyncio.timeout(5):
+        await servicer.left.wait()
+    start = servicer.requests[0].start
+    assert (start.dialect, start.limits.max_bytes, start.max_parts, start.locale) == ("feishu_card", 5000, 3, "zh-CN")
+
+
+@pytest.mark.parametrize("how", ["fail", "end", "stall"])
+async def test_rendering_that_breaks_off_is_an_error_of_the_formatter(
+    formatter: tuple[FormatterServicer, FormatterClient], how: str
+) -> None:
+    _, client = formatter
+    client.change(timeout_s=0.3)
+    async with open_stream(client) as stream:
+        with pytest.raises(FormatterError):
+            await stream.render(how)
+        with pytest.raises(FormatterError):
+            await stream.render("more")
+
+
+async def test_rendering_by_an_absent_formatter_is_an_error_of_the_formatter() -> None:
+    channel = create_channel(
+        "127.0.0.1:1", ServiceMetrics("client", "0"), TracerProvider().get_tracer("test"), retried=RETRIED
+    )
+    client = FormatterClient(channel, timeout_s=0.5)
+    with pytest.raises(FormatterError):
+        async with open_stream(client) as stream:
+            await stream.render("x")
+    await channel.close()

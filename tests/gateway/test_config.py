@@ -41,7 +41,11 @@ def load(env: dict[str, str]) -> GatewaySettings:
 def test_nothing_set_is_a_gateway_without_bots() -> None:
     settings = load({})
     assert settings.bots == ()
-    assert (settings.http_port, settings.ops_port, settings.store) == (8080, 9080, "sqlite:///./data/parley.db")
+    assert (settings.http_port, settings.ops_port, settings.store.get_secret_value()) == (
+        8080,
+        9080,
+        "sqlite:///./data/parley.db",
+    )
 
 
 def test_environment_alone_makes_a_bot_for_each_platform() -> None:
@@ -100,6 +104,28 @@ gateway:
     assert "secret" not in text.replace("app_secret", "")
 
 
+def test_contradictions_of_a_bot_are_told_with_its_path() -> None:
+    bot = "name: a, platform: wechat, wechat: {app_id: x, token: long-token}"
+    found = problems(
+        {},
+        f"gateway: {{bots: [{{{bot}, allow: {{users: [u1]}}, deny: {{users: [u1], tenants: [t1]}}, admins: [u2],"
+        " join_within: 1m, limits: {token_per_user_day: 5}}]}",
+    )
+    text = "\n".join(found)
+    for told in (
+        "gateway.bots.0.join_within:",
+        "gateway.bots.0.limits.token_per_user_day: unknown option; did you mean tokens_per_user_day?",
+    ):
+        assert told in text, text
+    (problem,) = problems(
+        {},
+        f"gateway: {{bots: [{{{bot}, allow: {{users: [u1]}}, deny: {{users: [u1], tenants: [t1]}}, admins: [u2]}}]}}",
+    )
+    assert problem.startswith("gateway.bots.0: users u1 stands in both allow and deny")
+    assert "admins: u2 isn't in allow.users" in problem
+    assert "tenants: WeChat has none" in problem
+
+
 def test_names_are_unique_on_a_platform() -> None:
     bot = "{name: a, platform: wechat, wechat: {app_id: x, token: long-token}}"
     (problem,) = problems({}, f"gateway: {{bots: [{bot}, {bot}]}}")
@@ -130,3 +156,33 @@ def test_secrets_are_not_in_the_representation() -> None:
 def test_ai_label_is_on_for_chinese_unless_told(locale: str, label: bool | None, expected: bool) -> None:
     (bot,) = load(WECHAT).bots
     assert bot.model_copy(update={"locale": locale, "ai_label": label}).labels_answers is expected
+
+
+def test_admin_token_comes_from_the_environment_and_is_no_short_word() -> None:
+    settings = load_settings({"PARLEY_GATEWAY_ADMIN_TOKEN": "0123456789abcdef"}).settings
+    assert settings.admin_token is not None
+    assert settings.admin_token.get_secret_value() == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(settings)
+    assert load_settings({}).settings.admin_token is None
+    with pytest.raises(SettingsError, match=r"gateway\.admin_token: .*at least 16 characters"):
+        load_settings({"PARLEY_GATEWAY_ADMIN_TOKEN": "x" * 15})
+
+
+def test_stores_password_is_read_from_a_file_and_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "password").write_text("p@ss:/w\n", encoding="utf-8")
+    (tmp_path / "parley.yaml").write_text(
+        f"gateway: {{store: 'redis://:${{file:{tmp_path}/password}}@redis/2', store_wait: {{replicas: 1}}}}\n",
+        encoding="utf-8",
+    )
+    settings = load({})
+    assert settings.store.get_secret_value() == "redis://:p@ss:/w@redis/2"
+    assert settings.store_wait.replicas == 1
+    assert "p@ss" not in repr(settings)
+
+
+def test_waiting_for_copies_is_for_redis_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parley.yaml").write_text("gateway: {store_wait: {local: 1}}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="store_wait is for a store on Redis"):
+        load({})

@@ -158,3 +158,61 @@ async def test_second_signal_cuts_the_work_at_hand(store: SqliteStore) -> None:
     async with asyncio.timeout(5):
         await stopping
     assert (await store.stats(now=time.time())).leased == 0
+
+
+async def test_draining_goes_no_further_in_a_lane_and_leaves_it_to_others_at_once(store: SqliteStore) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+    done: list[tuple[str, str]] = []
+
+    def worker(name: str) -> Work:
+        async def work(lease: Lease, item: QueuedMessage) -> QueuedMessage | None:
+            started.set()
+            if name == "one":
+                await go.wait()
+            done.append((name, item.message.text))
+            return await store.complete(lease, item, now=time.time())
+
+        return work
+
+    for number in range(3):
+        await accept(store, "a", number)
+    one = dispatcher(store, worker("one"), lease_s=600)
+    one.start()
+    await started.wait()
+    await one.stop_claiming()
+    two = dispatcher(store, worker("two"), owner="two", lease_s=600)
+    two.start()
+    go.set()
+    # The first process hasn't stopped yet: it waits for its listeners, perhaps for a minute.
+    await until(lambda: len(done) == 3)
+    assert done == [("one", "0"), ("two", "1"), ("two", "2")]
+    await asyncio.gather(one.stop(1), two.stop(1))
+
+
+async def test_lane_that_was_leased_while_the_drain_began_goes_back_at_once(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leasing, answer = asyncio.Event(), asyncio.Event()
+    lease = store.lease
+
+    async def slow_lease(owner: str, *, now: float, ttl_s: float) -> tuple[Lease, QueuedMessage] | None:
+        leased = await lease(owner, now=now, ttl_s=ttl_s)
+        if owner == "one" and leased is not None:
+            leasing.set()
+            await answer.wait()
+        return leased
+
+    async def never(_lease: Lease, _item: QueuedMessage) -> QueuedMessage | None:
+        raise AssertionError("no work may begin any more")
+
+    monkeypatch.setattr(store, "lease", slow_lease)
+    await accept(store, "a", 1)
+    one = dispatcher(store, never, lease_s=600)
+    one.start()
+    await leasing.wait()
+    draining = asyncio.create_task(one.stop_claiming())
+    await asyncio.sleep(0.05)
+    answer.set()
+    await draining
+    assert await store.lease("two", now=time.time(), ttl_s=600) is not None
+    await one.stop(1)

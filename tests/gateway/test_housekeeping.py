@@ -3,14 +3,15 @@
 import asyncio
 
 from parley_gateway.errors import PermanentDeliveryError, StoreUnavailableError
-from parley_gateway.housekeeping import Housekeeping
+from parley_gateway.housekeeping import LEVERS_EVERY_S, Housekeeping
+from parley_gateway.levers import Levers
 
 from tests.fakes.gateway_parts import question
 from tests.gateway.conftest import Gateway
 
 
 async def run_briefly(gateway: Gateway) -> None:
-    housekeeping = Housekeeping(gateway.store, gateway.bots, gateway.metrics, gateway.clock)
+    housekeeping = Housekeeping(gateway.store, gateway.bots, gateway.levers, gateway.metrics, gateway.clock)
     housekeeping.start()
     await asyncio.sleep(0.2)
     await housekeeping.stop()
@@ -54,3 +55,11 @@ async def test_store_that_is_away_for_a_while_stops_nothing(gateway: Gateway) ->
     await run_briefly(gateway)
     assert calls == 1
     gateway.store.expire = expire  # type: ignore[method-assign]
+
+
+async def test_levers_that_another_replica_pulled_are_seen(gateway: Gateway) -> None:
+    await Levers(gateway.store, gateway.clock).pause("fake", "default", notice="", for_s=60)
+    assert gateway.levers.paused("fake", "default") is None
+    await run_briefly(gateway)
+    assert gateway.levers.paused("fake", "default") is not None
+    assert LEVERS_EVERY_S <= 2

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from parley_gateway.errors import MalformedRequestError, SignatureError, StaleRequestError, StoreUnavailableError
 from parley_gateway.messages import InboundMessage
-from parley_gateway.platforms.base import Challenge, Ignored, Messages, Query, RawResponse
+from parley_gateway.platforms.base import Challenge, Farewell, Ignored, Messages, Query, RawResponse, Recall
 from parley_gateway.store.base import Receipt
 from parley_gateway.webhooks import Webhooks, create_app
 
@@ -18,7 +18,7 @@ URL = "http://gateway/webhooks/fake/default"
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
-    webhooks = Webhooks(gateway.bots, gateway.store, gateway.metrics, gateway.tracer, gateway.clock)
+    webhooks = Webhooks(gateway.bots, gateway.admission, gateway.clicks, gateway.metrics, gateway.tracer, gateway.clock)
     transport = httpx2.ASGITransport(app=create_app(webhooks, max_body_bytes=1000))
     async with httpx2.AsyncClient(transport=transport) as client:
         yield client
@@ -105,9 +105,7 @@ async def test_sender_who_is_not_allowed_is_acknowledged_and_not_stored(
     gateway: Gateway, client: httpx2.AsyncClient
 ) -> None:
     take(gateway, question())
-    (bot,) = gateway.bots
-    allow = bot.settings.allow.model_copy(update={"users": ("somebody else",)})
-    object.__setattr__(bot, "settings", bot.settings.model_copy(update={"allow": allow}))
+    gateway.set_bot(allow={"users": ["somebody-else"]}, refusal="silence")
     assert (await client.post(URL, content=b"x")).text == "refused"
     assert (await gateway.store.stats(now=gateway.clock())).depth == 0
     assert events(gateway, "text", "refused_user") == 1
@@ -129,6 +127,25 @@ async def test_challenge_query_and_ignored_are_answered_without_the_queue(
     assert events(gateway, "subscribe", "accepted") == 1
     # A label never carries what a platform sent.
     assert events(gateway, "other", "unsupported") == 1
+
+
+async def test_recall_and_farewell_are_acknowledged_only_when_they_are_stored(
+    gateway: Gateway, client: httpx2.AsyncClient
+) -> None:
+    conversation = question().conversation
+    for handled, event in (
+        (Recall(conversation, "m1", RawResponse(200, b"recalled")), "recall"),
+        (Farewell(conversation, gateway.clock(), RawResponse(200, b"bye")), "unsubscribe"),
+    ):
+        gateway.platform.handled = handled
+        assert (await client.post(URL)).text == handled.response.body.decode()
+        assert events(gateway, event, "accepted") == 1
+
+    async def down(*_args: object, **_keywords: object) -> int:
+        raise StoreUnavailableError("disk full")
+
+    gateway.store.erase = down  # type: ignore[method-assign]
+    assert (await client.post(URL)).status_code == 503
 
 
 async def test_query_string_never_enters_the_trace(gateway: Gateway, client: httpx2.AsyncClient) -> None:

@@ -10,27 +10,37 @@ from typing import Any
 import pytest
 from lark_oapi.ws import client as lark_client
 from opentelemetry.trace import NoOpTracer
+from parley_gateway.admission import Admission
 from parley_gateway.answering import Answering
 from parley_gateway.bots import Bot, Bots
+from parley_gateway.choices import Choices
+from parley_gateway.clicks import Clicks
 from parley_gateway.commands import Commands
 from parley_gateway.config import BotSettings
 from parley_gateway.delivery import Delivery
 from parley_gateway.dispatcher import Dispatcher
+from parley_gateway.forgetting import Forgetting
+from parley_gateway.holding import Holding
+from parley_gateway.levers import Levers
 from parley_gateway.metrics import GatewayMetrics
+from parley_gateway.pacing import Ramps
 from parley_gateway.pipeline import Pipeline
 from parley_gateway.platforms.base import BotContext, PlatformServices
 from parley_gateway.platforms.registry import create_platform
+from parley_gateway.questions import Questions
 from parley_gateway.simulate import SimulateOptions, run
 from parley_gateway.simulators.feishu.cloud import FeishuCloud
+from parley_gateway.simulators.feishu.long_connection import ConnectionRules, LongConnections
 from parley_gateway.simulators.server import create_app, running
 from parley_gateway.simulators.wechat.cloud import WeChatCloud
+from parley_gateway.sources import Sources
 from parley_gateway.store.base import StoreLimits
 from parley_gateway.store.sqlite.store import SqliteStore
 from parley_gateway.webhooks import Webhooks
 from parley_gateway.webhooks import create_app as create_webhook_app
 from prometheus_client import CollectorRegistry
 
-from tests.fakes.gateway_parts import COMMANDS, FakeFormatter, FakeLLM
+from tests.fakes.gateway_parts import COMMANDS, FakeFormatter, FakeLLM, NoTrail
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,6 +60,7 @@ def feishu_bot(base_url: str, name: str = "team", **changes: Any) -> BotSettings
         "encrypt_key": "an-encrypt-key",
         "verification_token": "a-verification-token",
         "base_url": base_url,
+        "streaming": False,
     }
     return BotSettings.model_validate(
         {"name": name, "platform": "feishu", "locale": "en", "feishu": {**section, **changes}}
@@ -76,6 +87,7 @@ class Stage:
     simulator: str
     feishu: FeishuCloud
     wechat: WeChatCloud
+    connections: LongConnections
     data: Path
     llm: FakeLLM = field(default_factory=FakeLLM)
     formatter: FakeFormatter = field(default_factory=FakeFormatter)
@@ -102,21 +114,35 @@ class Stage:
             bots = Bots([Bot(each, self._platform(each, store)) for each in settings])
             for bot in bots:
                 stack.push_async_callback(bot.platform.close)
+            choices = Choices(store, time.time, ttl_s=7 * 86400)
+            forgetting = Forgetting(store, choices)
+            questions = Questions(store, choices, time.time)
+            levers = Levers(store, time.time)
+            holding = Holding(levers, Ramps(256, time.time), time.time)
             pipeline = Pipeline(
                 store,
                 bots,
-                Answering(store, self.formatter, self.llm, metrics, time.time),
-                Commands(store),
-                Delivery(store, time.time),
+                Answering(store, self.formatter, self.llm, metrics, time.time, NoTrail()),
+                questions,
+                Commands(store, choices, forgetting),
+                Delivery(store, time.time, NoTrail()),
                 metrics,
                 tracer,
                 time.time,
+                holding,
+                NoTrail(),
                 max_attempts=3,
             )
             dispatcher = Dispatcher(store, pipeline.process, owner="one", lanes=8, lease_s=5.0, clock=time.time)
             dispatcher.start()
             stack.push_async_callback(dispatcher.stop, 1.0)
-            webhooks = Webhooks(bots, store, metrics, tracer, time.time)
+            admission = Admission(store, questions, forgetting, levers, NoTrail(), time.time)
+            webhooks = Webhooks(
+                bots, admission, Clicks(store, admission, metrics, time.time), metrics, tracer, time.time
+            )
+            sources = Sources(bots, webhooks, metrics)
+            sources.update()
+            stack.push_async_callback(sources.stop)
             yield await stack.enter_async_context(running(create_webhook_app(webhooks, max_body_bytes=100_000)))
 
     @staticmethod
@@ -129,5 +155,6 @@ class Stage:
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     feishu, wechat = FeishuCloud(), WeChatCloud()
-    async with running(create_app(wechat, feishu)) as address:
-        yield Stage(address, feishu, wechat, tmp_path)
+    connections = LongConnections(feishu, rules=ConnectionRules(reconnect_nonce=0, reconnect_interval=0.02))
+    async with running(create_app(wechat, feishu, connections)) as address:
+        yield Stage(address, feishu, wechat, connections, tmp_path)

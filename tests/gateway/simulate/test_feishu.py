@@ -8,7 +8,8 @@ import pytest
 from parley_gateway.messages import OutboundPart
 from parley_gateway.ports import FormattedReply
 from parley_gateway.simulate import feishu as simulate_feishu
-from parley_gateway.simulators.feishu.cloud import APIError, single_chat
+from parley_gateway.simulators.feishu.cloud import single_chat
+from parley_gateway.simulators.feishu.errors import APIError
 from parley_gateway.simulators.feishu.events import Mentioned, message_event, text_content
 from parley_gateway.simulators.feishu.pusher import FeishuPusher, Timings, Webhook
 
@@ -51,6 +52,23 @@ async def test_card_is_shown_as_text_and_its_fallback_when_refused(stage: Stage)
         assert await stage.simulate([bot], gateway=gateway) == 0
     assert [line.split(":\n")[1] for line in stage.lines if "answer after" in line] == ["**bold**", "bold"]
     assert [each.msg_type for each in stage.feishu.seen_in(single_chat("ou_simulated-user"))] == ["interactive", "text"]
+
+
+async def test_card_is_shown_while_it_is_written(stage: Stage) -> None:
+    bot = feishu_bot(stage.simulator, streaming=True)
+    more = asyncio.Event()
+    stage.llm.script = [more]
+    async with stage.gateway(bot) as gateway:
+        playing = asyncio.create_task(stage.simulate([bot], text="ping", gateway=gateway))
+        async with asyncio.timeout(10):
+            while "answer to" not in stage.output:
+                await asyncio.sleep(0.02)
+        more.set()
+        assert await playing == 0
+    shown = re.findall(r"the card shows (\d+) characters: (.*)", stage.output)
+    assert ("10", "answer to ") in shown
+    assert stage.output.count("answer after") == 1
+    assert "answer to ping" in stage.output
 
 
 async def test_group_message_mentions_the_bot(stage: Stage) -> None:

@@ -8,12 +8,12 @@ import httpx2
 import pytest
 from parley_gateway.simulators.feishu.cloud import (
     MAX_EDITS,
-    APIError,
     CloudLimits,
     FeishuCloud,
     SimulatedMessage,
     single_chat,
 )
+from parley_gateway.simulators.feishu.errors import APIError
 from parley_gateway.simulators.server import create_app
 
 CARD = json.dumps({"schema": "2.0", "body": {"elements": [{"tag": "markdown", "content": "x"}]}})

@@ -3,21 +3,38 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
+from typing import Protocol
 
 from parley_gateway.bots import Bot
+from parley_gateway.drafts import Draft
 from parley_gateway.errors import FormatterError, UpstreamAnswerError
-from parley_gateway.messages import OutboundPart
+from parley_gateway.limits import estimated_tokens
+from parley_gateway.messages import InboundMessage, OutboundPart, Turn
 from parley_gateway.metrics import GatewayMetrics
-from parley_gateway.platforms.base import Support
-from parley_gateway.ports import LLM, AnswerDelta, AnswerFinish, AnswerReset, Formatter, PromptMessage
-from parley_gateway.store.base import Conversations
+from parley_gateway.ports import (
+    LLM,
+    AnswerCourse,
+    AnswerDelta,
+    AnswerFinish,
+    AnswerReset,
+    AnswerUsage,
+    Formatter,
+    PromptMessage,
+)
+from parley_gateway.questions import asked
+from parley_gateway.store.base import Conversations, Lanes, Lease
 from parley_gateway.store.records import AnswerPart, QueuedMessage, StoredAnswer
+from parley_gateway.trails import Trail
 
 STOP_POLL_S = 0.5
+
+
+class AnsweringStore(Conversations, Lanes, Protocol):
+    """The parts of the store that answering uses."""
 
 
 class Answering:
@@ -25,40 +42,49 @@ class Answering:
 
     def __init__(
         self,
-        conversations: Conversations,
+        store: AnsweringStore,
         formatter: Formatter,
         llm: LLM,
         metrics: GatewayMetrics,
         clock: Callable[[], float],
+        trail: Trail,
     ) -> None:
         """Take the collaborators."""
-        self._conversations = conversations
+        self._trail = trail
+        self._store = store
         self._formatter = formatter
         self._llm = llm
         self._metrics = metrics
         self._clock = clock
 
     async def stopped(self, item: QueuedMessage) -> bool:
-        """Tell whether the user stopped everything sent up to this message."""
+        """Tell whether the user stopped this message, or everything sent up to it."""
         message = item.message
-        stop = await self._conversations.stop_requested(message.conversation.key, message.lane)
-        return stop >= item.received_at
+        for what in (message.lane, stop_mark(message)):
+            if await self._store.stop_requested(message.conversation.key, what) >= item.received_at:
+                return True
+        return False
 
-    async def answer(self, bot: Bot, item: QueuedMessage, *, request_id: str) -> StoredAnswer | None:
-        """Ask the model and render what it says; None when the user stopped it before its first word.
+    def draft(self, bot: Bot, lease: Lease, item: QueuedMessage) -> Draft:
+        """Return the unfinished answer to a question, as its user sees it."""
+        return Draft(self._formatter, self._store, bot, lease, item)
+
+    async def answer(self, bot: Bot, item: QueuedMessage, draft: Draft, *, request_id: str) -> StoredAnswer | None:
+        """Ask the model, show what it says and render it; None when the user stopped it before its first word.
 
         An answer that couldn't be rendered comes back without parts, so that it is never asked for again.
 
         Raises
             UpstreamAnswerError, FormatterError, StoreUnavailableError
+            LeaseLostError: another worker took over.
         """
         messages = await self._prompt(bot, item)
         written = _Written()
         with self._stage("llm"):
-            stopped = await self._ask(bot, item, messages, written, request_id)
+            stopped = await self._ask(bot, item, messages, written, draft, request_id)
         if written.finish == "content_filter":
             raise UpstreamAnswerError("CONTENT_FILTERED", "a content filter cut the answer", retryable=False)
-        text = written.text.strip()
+        text = draft.text.strip()
         if stopped and not text:
             return None
         words = bot.sentences
@@ -66,7 +92,10 @@ class Answering:
             text = f"{text}\n\n{words.stopped_mark}"
         elif written.finish == "length":
             text = f"{text}\n\n{words.cut_mark}"
-        answer = StoredAnswer(text or words.empty, (), self._clock(), remember=bool(text))
+        tokens = written.tokens or estimated_tokens(*(message.content for message in messages), text)
+        answer = StoredAnswer(text or words.empty, (), self._clock(), tokens=tokens, remember=bool(text))
+        finish = "stopped" if stopped else written.finish
+        self._trail.note(item, "answered", finish=finish, characters=len(text), tokens=tokens, **written.course)
         with contextlib.suppress(FormatterError):
             return await self.render(bot, item, answer)
         return answer
@@ -81,42 +110,62 @@ class Answering:
                 locale=bot.settings.locale,
                 ai_label=bot.settings.labels_answers,
             )
+        self._trail.note(
+            item, "formatted", parts=len(reply.parts), dialect=bot.platform.dialect, truncated=reply.truncated
+        )
         return replace(answer, parts=tuple(new_part(part) for part in reply.parts), truncated=reply.truncated)
 
     async def _prompt(self, bot: Bot, item: QueuedMessage) -> tuple[PromptMessage, ...]:
-        history = await self._conversations.history(item.message.conversation.key, now=self._clock())
+        history = _before(
+            await self._store.history(item.message.conversation.key, now=self._clock()), item.message.replaces
+        )
         with self._stage("build_prompt"):
-            return await self._formatter.build_prompt(
+            messages = await self._formatter.build_prompt(
                 bot.settings.prompt,
                 history,
-                item.message.text,
+                asked(item, bot.sentences),
                 max_tokens=bot.settings.history_tokens,
                 locale=bot.settings.locale,
             )
+        model, prompt = bot.settings.model or "default", bot.settings.prompt
+        self._trail.note(item, "prompt", prompt=prompt, turns=len(history), messages=len(messages), model=model)
+        return messages
 
     async def _ask(
-        self, bot: Bot, item: QueuedMessage, messages: tuple[PromptMessage, ...], written: "_Written", request_id: str
+        self,
+        bot: Bot,
+        item: QueuedMessage,
+        messages: tuple[PromptMessage, ...],
+        written: "_Written",
+        draft: Draft,
+        request_id: str,
     ) -> bool:
-        """Stream the answer into `written`; return whether the user stopped it."""
-        reading = asyncio.create_task(self._read(bot, item, messages, written, request_id))
+        """Stream the answer into the draft; return whether the user stopped it."""
+        reading = asyncio.create_task(self._read(bot, item, messages, written, draft, request_id))
         watching = asyncio.create_task(self._watch_stop(item))
+        tasks = {reading, watching, asyncio.create_task(draft.show())}
         try:
-            await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
-                return False
-            watching.result()
-            return True
+            while tasks:
+                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                if reading in done or watching in done:
+                    break
+            return not reading.done()
         finally:
-            reading.cancel()
-            watching.cancel()
-            await asyncio.gather(reading, watching, return_exceptions=True)
+            for task in (*tasks, reading, watching):
+                task.cancel()
+            await asyncio.gather(reading, watching, *tasks, return_exceptions=True)
 
     async def _read(
-        self, bot: Bot, item: QueuedMessage, messages: tuple[PromptMessage, ...], written: "_Written", request_id: str
+        self,
+        bot: Bot,
+        item: QueuedMessage,
+        messages: tuple[PromptMessage, ...],
+        written: "_Written",
+        draft: Draft,
+        request_id: str,
     ) -> None:
-        shows = bot.platform.capabilities["streaming"].support is Support.DONE
-        session = bot.platform.open_reply(item.message, item.reply_state) if shows else None
         stream = self._llm.stream(
             messages,
             model=bot.settings.model,
@@ -130,11 +179,13 @@ class Answering:
             async for event in stream:
                 match event:
                     case AnswerDelta(text):
-                        written.add(text)
-                        if session is not None:
-                            await session.update(written.text)
+                        draft.add(text)
+                    case AnswerUsage(tokens):
+                        written.tokens = tokens
+                    case AnswerCourse(facts):
+                        written.course = facts
                     case AnswerReset():
-                        written.clear()
+                        draft.clear()
                     case AnswerFinish(reason):
                         written.finish = reason
 
@@ -152,21 +203,25 @@ class Answering:
 
 
 class _Written:
-    """What the model has written so far."""
+    """What is known of an answer besides its words."""
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
         self.finish = ""
+        self.tokens = 0
+        self.course: Mapping[str, str] = {}
 
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
 
-    def add(self, text: str) -> None:
-        self._pieces.append(text)
+def stop_mark(message: InboundMessage) -> str:
+    """Return the name, in the place of a lane's, of the mark that stops this one message."""
+    return message.delivery_key
 
-    def clear(self) -> None:
-        self._pieces.clear()
+
+def _before(history: Sequence[Turn], message_id: str) -> Sequence[Turn]:
+    """Return the turns before the one that a message was part of; all when there is none."""
+    for index, turn in enumerate(history):
+        if message_id and message_id in turn.message_ids:
+            return history[:index]
+    return history
 
 
 def new_part(part: OutboundPart) -> AnswerPart:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from parley_gateway.config import BotSettings
-from parley_gateway.messages import InboundMessage
 from parley_gateway.platforms.base import Platform
 from parley_gateway.sentences import Sentences, sentences
 
@@ -33,13 +32,6 @@ class Bot:
             and self.settings.name == settings.name
             and self.settings.locale == settings.locale
             and self.settings.platform_settings == settings.platform_settings
-        )
-
-    def allows(self, message: InboundMessage) -> bool:
-        """Tell whether this user and chat may use the bot."""
-        allow = self.settings.allow
-        return (not allow.users or message.sender in allow.users) and (
-            not allow.chats or message.conversation.chat in allow.chats
         )
 
 

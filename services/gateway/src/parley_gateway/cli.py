@@ -1,4 +1,4 @@
-"""The command line: run the gateway; play a platform against it (`simulate`); be the platforms' APIs (`simulator`)."""
+"""The command line: run the gateway; operate a running one; play a platform against it (`simulate`, `simulator`)."""
 
 import argparse
 import asyncio
@@ -15,6 +15,8 @@ from parley_common.reload import Reloading
 from parley_common.settings import DEFAULT_FILE, Loaded
 
 from parley_gateway.config import GatewaySettings, load_settings, settings_from_environment
+from parley_gateway.operate.commands import add_commands
+from parley_gateway.operate.commands import run as operate
 
 DEVELOPMENT_FILE = "data/development.yaml"
 """Written by `make run` when no platform is set up; `simulate` and `simulator` find their bots there then."""
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if answer_questions(parsed, GatewaySettings, load):
         return 0
+    if parsed.command == "operate":
+        return operate(parsed, lambda: load_or_exit(load))
     loaded: Loaded[GatewaySettings] = load_or_exit(load)
     command: Callable[[argparse.Namespace, Loaded[GatewaySettings], Load], int] = parsed.run
     return command(parsed, loaded, load)
@@ -100,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="parley-gateway", description=__doc__)
     add_settings_arguments(parser, __version__)
     parser.set_defaults(run=_serve, command="serve")
-    commands = parser.add_subparsers(title="commands", metavar="{simulate,simulator}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     simulate = commands.add_parser("simulate", help="send a message as a platform does and show what a user would see")
     simulate.set_defaults(run=_simulate, command="simulate")
@@ -119,4 +123,5 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_argument(
         "--unverified", action="store_true", help="let the WeChat account be one that may not push (error 48001)"
     )
+    add_commands(commands)
     return parser

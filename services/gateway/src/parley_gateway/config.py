@@ -1,7 +1,7 @@
 """Everything the gateway can be told: the section `gateway` of the settings file, or the environment alone."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from parley_common.settings import Duration, Loaded, Port, Section, ServiceSection, load
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
@@ -35,6 +35,10 @@ _FEISHU = {
 }
 
 
+SHORTEST_TOKEN = 16
+"""Characters of an admin token."""
+
+
 class LLMPeer(Section):
     """Where the LLM service is."""
 
@@ -45,6 +49,17 @@ class LLMPeer(Section):
     )
 
 
+class StoreWait(Section):
+    """Copies of a message that must exist before it is acknowledged, where the store is Redis."""
+
+    replicas: int = Field(
+        0, ge=0, le=10, description="Replicas that must have a message: then no failover to one of them loses it."
+    )
+    local: int = Field(
+        0, ge=0, le=1, description="1: the server's own disk must have it (Redis 7.2 or newer, or Valkey)."
+    )
+
+
 class FormatterPeer(Section):
     """Where the formatter is."""
 
@@ -52,11 +67,35 @@ class FormatterPeer(Section):
     timeout: Duration = Field(10.0, description="How long one call may take.")
 
 
-class Allow(Section):
-    """Who may use a bot; an empty list means everyone."""
+Id = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+"""An id of a platform: compared exactly, so white space in it could only be a slip."""
 
-    users: tuple[str, ...] = Field((), description="Ids of users, as the platform names them.")
-    chats: tuple[str, ...] = Field((), description="Ids of chats, as the platform names them.")
+Name = Annotated[str, StringConstraints(pattern=r"^[^\s,]+$")]
+"""A model's or prompt's name as users type it."""
+
+
+class People(Section):
+    """Users, chats and tenants, by the ids that the platform gives them."""
+
+    users: tuple[Id, ...] = Field((), description="Ids of users (WeChat and Feishu: open ids).")
+    chats: tuple[Id, ...] = Field((), description="Ids of chats (Feishu: `oc_…`; on WeChat the user's id).")
+    tenants: tuple[Id, ...] = Field(
+        (),
+        description="Keys of the tenants that senders belong to (Feishu: `tenant_key`). Those of other tenants than "
+        "the bot's come in only with `feishu.foreign_tenants: accept`.",
+    )
+
+
+class UseLimits(Section):
+    """What one user may use of a bot; 0 means no limit."""
+
+    messages_per_user_minute: int = Field(
+        0, ge=0, description="Messages in a minute; the user is told once, further ones get no answer."
+    )
+    tokens_per_user_day: int = Field(
+        0, ge=0, description="Tokens of questions and answers in a day (UTC); the user is told once a day."
+    )
+    admins_exempt: bool = Field(True, description="Whether the limits don't hold for the bot's admins.")
 
 
 class BotSettings(Section):
@@ -71,7 +110,29 @@ class BotSettings(Section):
     history_tokens: int = Field(
         0, ge=0, description="Token budget of prompt and history; 0 is the formatter's default."
     )
-    allow: Allow = Field(default_factory=Allow, description="Who may use the bot.")
+    models: tuple[Name, ...] = Field(
+        (), description="Models to choose from with `/model` in a conversation, besides `model`; empty: no choice."
+    )
+    prompts: tuple[Name, ...] = Field(
+        (), description="Prompts to choose from with `/prompt` in a conversation, besides `prompt`; empty: no choice."
+    )
+    admins: tuple[Id, ...] = Field(
+        (), description="Ids of the users who may use `/model` and `/prompt`; empty: everybody who may use the bot."
+    )
+    allow: People = Field(default_factory=People, description="Who may use the bot; an empty list means everyone.")
+    deny: People = Field(default_factory=People, description="Who may not use the bot, whatever `allow` says.")
+    refusal: Literal["notice", "silence"] = Field(
+        "notice", description="What who may not use the bot hears: a notice once a day, or nothing."
+    )
+    limits: UseLimits = Field(default_factory=UseLimits, description="What one user may use.")
+    bursts: Literal["separate", "join"] = Field(
+        "separate",
+        description="How several messages in a row are answered: each by itself, in order, or together as one question "
+        "(join): those that wait in the conversation when an answer starts. A command between two of them parts them.",
+    )
+    join_within: Duration = Field(
+        2.0, le=10, description="With `bursts: join`: how long a message waits for the next one before it is answered."
+    )
     wechat: WeChatSettings | None = Field(None, description="WeChat Official Account credentials.")
     feishu: FeishuSettings | None = Field(None, description="Feishu app credentials.")
     options: dict[str, Any] = Field(default_factory=dict, description="Settings of a platform of your own.")
@@ -93,6 +154,28 @@ class BotSettings(Section):
                 raise ValueError(f"the section {name} doesn't belong to a bot on {self.platform}")
         return self
 
+    @model_validator(mode="after")
+    def _clear_access(self) -> "BotSettings":
+        problems = [
+            f"{kind} {each} stands in both allow and deny; deny wins, so take it out of one"
+            for kind in ("users", "chats", "tenants")
+            for each in getattr(self.allow, kind)
+            if each in getattr(self.deny, kind)
+        ]
+        problems += [f"admins: {each} is denied by deny.users" for each in self.admins if each in self.deny.users]
+        if self.allow.users:
+            problems += [f"admins: {each} isn't in allow.users" for each in self.admins if each not in self.allow.users]
+        if self.platform == "wechat" and (self.allow.tenants or self.deny.tenants):
+            problems.append("tenants: WeChat has none; only users and chats tell people apart there")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def offered(self, kind: Literal["model", "prompt"]) -> tuple[str, ...]:
+        """Return what a conversation may choose from, the bot's own first; nothing when there is no choice."""
+        own, others = (self.model, self.models) if kind == "model" else (self.prompt, self.prompts)
+        return tuple(dict.fromkeys((own, *others))) if others else ()
+
     @property
     def platform_settings(self) -> Any:
         """The section of this bot's platform."""
@@ -109,7 +192,18 @@ class GatewaySettings(ServiceSection):
 
     http_port: Port = Field(8080, description="Port of the webhooks.")
     ops_port: Port = Field(9080, description="Port of metrics, probes and admin calls.")
-    store: str = Field("sqlite:///./data/parley.db", description="Where messages are kept: sqlite:///path.")
+    admin_token: SecretStr | None = Field(
+        None, description="Opens the admin calls on the ops port, at least 16 characters; without one they are refused."
+    )
+    store: SecretStr = Field(
+        SecretStr("sqlite:///./data/parley.db"),
+        description="Where messages are kept: sqlite:///path for one process; for any number of them redis://, "
+        "rediss:// (TLS), redis+sentinel://host,host/master or redis+cluster://host,host with the password before "
+        "the host, such as redis://:${file:/secrets/redis}@redis:6379/0.",
+    )
+    store_wait: StoreWait = Field(
+        default_factory=StoreWait, description="What a message waits for before it is acknowledged, on Redis."
+    )
     llm: LLMPeer = Field(default_factory=LLMPeer, description="The LLM service.")
     formatter: FormatterPeer = Field(default_factory=FormatterPeer, description="The formatter.")
     bots: tuple[BotSettings, ...] = Field((), description="The bots.")
@@ -123,11 +217,25 @@ class GatewaySettings(ServiceSection):
     lease: Duration = Field(15.0, ge=1, description="How long a dead worker's conversation waits for another worker.")
     max_attempts: int = Field(5, ge=1, description="Tries of one message before it goes to the dead letters.")
 
+    @field_validator("admin_token")
+    @classmethod
+    def _strong_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().strip()) < SHORTEST_TOKEN:
+            raise ValueError(f"must have at least {SHORTEST_TOKEN} characters; leave it out to refuse admin calls")
+        return value
+
     @field_validator("store")
     @classmethod
-    def _known_store(cls, value: str) -> str:
-        open_store(value)
+    def _known_store(cls, value: SecretStr) -> SecretStr:
+        open_store(value.get_secret_value())
         return value
+
+    @model_validator(mode="after")
+    def _waiting_store(self) -> "GatewaySettings":
+        waits = self.store_wait.replicas or self.store_wait.local
+        if waits and self.store.get_secret_value().startswith("sqlite"):
+            raise ValueError("store_wait is for a store on Redis; a sqlite one waits for its disk by itself")
+        return self
 
     @model_validator(mode="after")
     def _distinct_bots(self) -> "GatewaySettings":
@@ -159,6 +267,8 @@ def settings_from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         section = {option: env[name] for name, option in variables.items() if env.get(name)}
         bots.append({"name": "default", "platform": platform, platform: section})
     raw: dict[str, Any] = {"bots": bots}
+    if env.get("PARLEY_GATEWAY_ADMIN_TOKEN"):
+        raw["admin_token"] = env["PARLEY_GATEWAY_ADMIN_TOKEN"]
     if env.get("PARLEY_GATEWAY_KEY"):
         raw["llm"] = {"key": env["PARLEY_GATEWAY_KEY"]}
     return raw

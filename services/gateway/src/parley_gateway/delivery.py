@@ -13,13 +13,15 @@ from parley_gateway.messages import OutboundPart
 from parley_gateway.platforms.base import ReplySession, SendKey
 from parley_gateway.store.base import Lanes, Lease
 from parley_gateway.store.records import AnswerPart, PartStatus, QueuedMessage, StoredAnswer
+from parley_gateway.trails import Trail
 
 
 class Delivery:
     """Sends answers."""
 
-    def __init__(self, lanes: Lanes, clock: Callable[[], float]) -> None:
+    def __init__(self, lanes: Lanes, clock: Callable[[], float], trail: Trail) -> None:
         """Take the store's lanes, where progress is recorded."""
+        self._trail = trail
         self._lanes = lanes
         self._clock = clock
 
@@ -34,7 +36,7 @@ class Delivery:
         Raises
             LeaseLostError: another worker took over.
         """
-        session = bot.platform.open_reply(item.message, item.reply_state)
+        session = bot.platform.open_reply(item.message, item.reply_state, generation=lease.generation)
         try:
             for index, stored in enumerate(answer.parts):
                 if stored.status is PartStatus.SENT:
@@ -45,18 +47,21 @@ class Delivery:
                 answer = answer.with_part(index, began)
                 item = replace(item, answer=answer, reply_state=session.state())
                 await self._lanes.update(lease, item)
-                sent = await self._send_part(session, began)
+                sent = await self._send_part(session, began, index, len(answer.parts))
+                self._trail.note(item, "sent", part=index + 1, of=len(answer.parts), remote_id=sent.remote_id)
                 answer = answer.with_part(index, sent)
                 item = replace(item, answer=answer, reply_state=session.state())
                 if index < len(answer.parts) - 1:
                     await self._lanes.update(lease, item)
             await session.finish()
         except DeliveryError as exc:
+            part = sum(stored.status is PartStatus.SENT for stored in answer.parts) + 1
+            self._trail.note(item, "send_failed", part=part, error=type(exc).__name__, code=exc.code)
             return item, exc
         return item, None
 
-    async def _send_part(self, session: ReplySession, stored: AnswerPart) -> AnswerPart:
-        key = SendKey(stored.uuid, stored.first_tried_at)
+    async def _send_part(self, session: ReplySession, stored: AnswerPart, index: int, total: int) -> AnswerPart:
+        key = SendKey(stored.uuid, stored.first_tried_at, index, total)
         part = stored.part
         try:
             remote_id = await session.send(part, key)

@@ -33,13 +33,15 @@ class Dispatcher:
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Task[None] | None = None
+        self._draining = False
 
     def start(self) -> None:
         """Begin to claim lanes."""
         self._claiming = asyncio.create_task(self._claim(), name="claim-lanes")
 
     async def stop_claiming(self) -> None:
-        """Take no further lanes; the work at hand goes on."""
+        """Take no further lanes, and of each lane in work no further message: another process can go on with it."""
+        self._draining = True
         if self._claiming is not None:
             self._claiming.cancel()
             await asyncio.gather(self._claiming, return_exceptions=True)
@@ -66,7 +68,7 @@ class Dispatcher:
             await self._slots.acquire()
             leased = None
             try:
-                leased = await self._store.lease(self._owner, now=self._clock(), ttl_s=self._lease_s)
+                leased = await self._lease()
             except StoreUnavailableError as exc:
                 log.warning("store_unavailable", error=str(exc))
                 await asyncio.sleep(STORE_WAIT_S)
@@ -79,6 +81,21 @@ class Dispatcher:
             task = asyncio.create_task(self._run_lane(*leased), name="lane")
             self._tasks.add(task)
             task.add_done_callback(self._done)
+
+    async def _lease(self) -> tuple[Lease, QueuedMessage] | None:
+        """Lease a lane; when the claiming is cancelled meanwhile, the lane goes back at once."""
+        leasing = asyncio.create_task(
+            self._store.lease(self._owner, now=self._clock(), ttl_s=self._lease_s), name="lease-lane"
+        )
+        try:
+            return await asyncio.shield(leasing)
+        except asyncio.CancelledError:
+            try:
+                if leased := await leasing:
+                    await self._store.release(leased[0])
+            except StoreUnavailableError as exc:
+                log.warning("lease_not_handed_over", error=str(exc))
+            raise
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -93,6 +110,9 @@ class Dispatcher:
         try:
             while following is not None:
                 following = await self._work(lease, following)
+                if following is not None and self._draining:
+                    await self._store.release(lease)
+                    following = None
         except LeaseLostError:
             log.warning("lease_lost", generation=lease.generation)
         except StoreUnavailableError as exc:

@@ -21,7 +21,8 @@ GatewayError
 └── FormatterError                the formatter answered with an error
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 class GatewayError(Exception):
@@ -128,6 +129,8 @@ class UpstreamAnswerError(GatewayError):
     message: str
     retryable: bool
     retry_after_s: float | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """How the call went, in ids, names and codes: attempts, upstream, the upstream's request id and status."""
 
     def __str__(self) -> str:
         """Return reason and message."""

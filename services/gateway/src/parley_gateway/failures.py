@@ -10,10 +10,13 @@ from parley_gateway.errors import (
     TransientDeliveryError,
     UpstreamAnswerError,
 )
+from parley_gateway.pacing import CIRCUIT_OPEN
 from parley_gateway.sentences import Sentences
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
+SHORT_WAIT_S = 2.0
+"""A new question waits this long for a model whose circuits are open; for longer its sender is told to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class GiveUp:
 def judge(error: GatewayError, failures: int, words: Sentences, reference: str) -> TryAgain | GiveUp:
     """Decide about an error; `failures` counts the earlier ones of this message."""
     if isinstance(error, UpstreamAnswerError):
+        if error.reason == CIRCUIT_OPEN and not failures and (error.retry_after_s or LONGEST_WAIT_S) > SHORT_WAIT_S:
+            return GiveUp("busy", words.busy.format(reference=reference))
         if error.retryable:
             return TryAgain(_wait(failures, error.retry_after_s))
         sentence = {"CONTENT_FILTERED": words.filtered, "CONTEXT_LENGTH_EXCEEDED": words.too_long}

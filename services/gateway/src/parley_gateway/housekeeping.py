@@ -1,4 +1,4 @@
-"""What the gateway does by the clock: expire, clean the store, measure the queue, try the bots' credentials."""
+"""What the gateway does by the clock: read levers, expire, clean the store, measure the queue, try credentials."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,9 +7,11 @@ import structlog
 
 from parley_gateway.bots import Bot, Bots
 from parley_gateway.errors import DeliveryError, StoreUnavailableError
+from parley_gateway.levers import Levers
 from parley_gateway.metrics import GatewayMetrics
 from parley_gateway.store.base import Store
 
+LEVERS_EVERY_S = 1.0
 EXPIRE_EVERY_S = 1.0
 MEASURE_EVERY_S = 2.0
 CLEAN_EVERY_S = 60.0
@@ -21,8 +23,11 @@ log = structlog.get_logger("parley.housekeeping")
 class Housekeeping:
     """Runs the periodic tasks of one process."""
 
-    def __init__(self, store: Store, bots: Bots, metrics: GatewayMetrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, bots: Bots, levers: Levers, metrics: GatewayMetrics, clock: Callable[[], float]
+    ) -> None:
         """Take the collaborators."""
+        self._levers = levers
         self._store = store
         self._bots = bots
         self._metrics = metrics
@@ -32,6 +37,7 @@ class Housekeeping:
     def start(self) -> None:
         """Begin."""
         plan = [
+            (LEVERS_EVERY_S, self._levers.refresh),
             (EXPIRE_EVERY_S, self._expire),
             (MEASURE_EVERY_S, self._measure),
             (CLEAN_EVERY_S, self._clean),

@@ -1,7 +1,8 @@
 """One message from its lane to its reply: answered once, stored, sent, remembered; or its failure told and filed."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import structlog
@@ -13,14 +14,29 @@ from parley_gateway.answering import Answering, plain_answer
 from parley_gateway.bots import Bot, Bots
 from parley_gateway.commands import Commands
 from parley_gateway.delivery import Delivery
+from parley_gateway.drafts import Draft
 from parley_gateway.errors import DeliveryError, FormatterError, KeepForLaterError, UpstreamAnswerError
 from parley_gateway.failures import GiveUp, judge
-from parley_gateway.messages import MessageKind, Turn
+from parley_gateway.holding import Holding
+from parley_gateway.messages import MessageKind
 from parley_gateway.metrics import GatewayMetrics
+from parley_gateway.questions import Questions, turn_of
 from parley_gateway.store.base import Lanes, Lease
 from parley_gateway.store.records import DeadLetter, KeptAnswer, PartStatus, QueuedMessage, StoredAnswer, reference_of
+from parley_gateway.trails import Trail
 
 log = structlog.get_logger("parley.pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A message that gets no answer."""
+
+    outcome: str
+    """The `outcome` label of `parley_gateway_replies_total`."""
+
+
+RECALLED = Unanswered("recalled")
 
 
 class Pipeline:
@@ -31,18 +47,24 @@ class Pipeline:
         lanes: Lanes,
         bots: Bots,
         answering: Answering,
+        questions: Questions,
         commands: Commands,
         delivery: Delivery,
         metrics: GatewayMetrics,
         tracer: Tracer,
         clock: Callable[[], float],
+        holding: Holding,
+        trail: Trail,
         *,
         max_attempts: int,
     ) -> None:
         """`max_attempts` bounds how often a message may bring its worker down."""
+        self._holding = holding
+        self._trail = trail
         self._lanes = lanes
         self._bots = bots
         self._answering = answering
+        self._questions = questions
         self._commands = commands
         self._delivery = delivery
         self._metrics = metrics
@@ -90,34 +112,94 @@ class Pipeline:
         if item.attempts >= 2 * self._max_attempts:
             # Not even the sentence about the failure got out.
             return await self._bury(lease, item, "poison", bot.label)
+        if item.message.kind is not MessageKind.QUESTION or item.answer is not None:
+            return await self._work(bot, lease, item)
+        bot = await self._questions.choices.applied(bot, conversation.key)
+        held = self._holding.hold(bot, item)
+        if held is not None:
+            if not item.due_at:
+                self._trail.note(item, held.why)
+            await self._put_off(lease, item, held.until)
+            return None
+        with self._holding.asking(bot):
+            return await self._work(bot, lease, item)
+
+    async def _work(self, bot: Bot, lease: Lease, item: QueuedMessage) -> QueuedMessage | None:
         self._count_start(item)
         item = replace(item, attempts=item.attempts + 1)
         await self._lanes.update(lease, item)
+        waited = max(0.0, self._clock() - item.received_at)
+        notice = item.message.text if item.message.kind is MessageKind.NOTICE else ""
+        self._trail.note(
+            item, "began", attempt=item.attempts, failures=item.failures, waited_s=round(waited, 3), notice=notice
+        )
+        draft: Draft | None = None
+        dropped = ""
         try:
-            answer = await self._find_answer(bot, item)
-            if answer is None:
-                return await self._complete(bot, lease, item, "stopped")
+            if self._asks_model(item):
+                item, dropped = await self._questions.prepare(bot, lease, item)
+                draft = self._answering.draft(bot, lease, item)
+            answer = Unanswered(dropped) if dropped else await self._find_answer(bot, item, draft)
+            while answer == RECALLED and (left := await self._questions.recalls.without_recalled(bot.platform, item)):
+                # Only a part of what was joined is gone: the rest is asked again.
+                item = _with_state(left, draft)
+                draft = self._answering.draft(bot, lease, item)
+                answer = await self._find_answer(bot, item, draft)
+            item = _with_state(item, draft)
+            if isinstance(answer, Unanswered):
+                if not item.reply_state:
+                    return await self._complete(bot, lease, item, answer.outcome)
+                # The user sees an unfinished answer: it must not stay so.
+                answer = plain_answer(bot.sentences.stopped, self._clock())
             # Stored with the first part's `sending`, before that part goes out; or by whatever ends the message.
             item = replace(item, answer=answer)
             return await self._reply(bot, lease, item, answer)
         except (UpstreamAnswerError, FormatterError) as exc:
-            return await self._failed(bot, lease, item, exc)
+            return await self._failed(bot, lease, _with_state(item, draft), exc)
 
-    async def _find_answer(self, bot: Bot, item: QueuedMessage) -> StoredAnswer | None:
-        """Return the answer to send: the stored one, or a new one; None when the user no longer wants any."""
+    def _asks_model(self, item: QueuedMessage) -> bool:
+        """Tell whether a message is a question that the model has yet to answer."""
+        return item.message.kind is MessageKind.QUESTION and item.answer is None and item.attempts <= self._max_attempts
+
+    async def _find_answer(self, bot: Bot, item: QueuedMessage, draft: Draft | None) -> StoredAnswer | Unanswered:
+        """Return the answer to send, the stored one or a new one, or why there is none."""
         if item.attempts > self._max_attempts and item.answer is None:
             sentence = bot.sentences.failed.format(reference=reference_of(item.key))
             return plain_answer(sentence, self._clock(), failure="poison")
         if item.answer is not None:
             return item.answer if item.answer.parts else await self._answering.render(bot, item, item.answer)
-        if item.message.kind is not MessageKind.QUESTION:
-            return plain_answer(await self._commands.answer(bot, item), self._clock())
+        if draft is None:
+            sentence = await self._commands.answer(bot, item)
+            return plain_answer(sentence, self._clock()) if sentence else Unanswered("limited")
         if await self._answering.stopped(item):
-            return None
+            return Unanswered("stopped")
         if self._clock() >= item.expires_at:
             sentence = bot.sentences.expired.format(reference=reference_of(item.key))
             return plain_answer(sentence, self._clock(), failure="expired")
-        return await self._answering.answer(bot, item, request_id=reference_of(item.key))
+        used_up = await self._questions.tokens_used_up(bot, item)
+        if used_up is not None:
+            return plain_answer(used_up, self._clock()) if used_up else Unanswered("limited")
+        return await self._ask(bot, item, draft)
+
+    async def _ask(self, bot: Bot, item: QueuedMessage, draft: Draft) -> StoredAnswer | Unanswered:
+        """Ask the model, until its answer is there or the question is taken back."""
+        asking = asyncio.create_task(self._answering.answer(bot, item, draft, request_id=reference_of(item.key)))
+        watching = asyncio.create_task(self._questions.recalls.wait(bot.platform, item))
+        try:
+            await asyncio.wait({asking, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                watching.result()
+                return RECALLED
+            with self._holding.outcome(bot):
+                answer = asking.result()
+        finally:
+            asking.cancel()
+            watching.cancel()
+            await asyncio.gather(asking, watching, return_exceptions=True)
+        if answer is None:
+            return Unanswered("stopped")
+        await self._questions.limits.use_tokens(bot, item.message, answer.tokens)
+        return answer
 
     async def _reply(self, bot: Bot, lease: Lease, item: QueuedMessage, answer: StoredAnswer) -> QueuedMessage | None:
         if not answer.parts:
@@ -144,36 +226,56 @@ class Pipeline:
             for stored in answer.parts
             if stored.status is not PartStatus.SENT
         )
-        message = item.message
-        asked = "" if message.kind is MessageKind.NOTICE else message.text
-        return KeptAnswer(message.message_id, message.delivery_key, asked, parts, self._clock())
+        # Messages that were joined are answered at the last one, as on every other platform.
+        message = replace(item.message, message_id=item.message_ids[-1])
+        question = "" if message.kind is MessageKind.NOTICE else message.text
+        return KeptAnswer(message.message_id, message.delivery_key, question, parts, self._clock())
 
     async def _failed(
         self, bot: Bot, lease: Lease, item: QueuedMessage, error: UpstreamAnswerError | FormatterError | DeliveryError
     ) -> QueuedMessage | None:
         """Put the message off, or tell the user and give up."""
         reference = reference_of(item.key)
+        self._note_failure(item, error)
         decision = judge(error, item.failures, bot.sentences, reference)
         log.warning("failed", error=str(error), kind=type(error).__name__, reference=reference, failures=item.failures)
         if not isinstance(decision, GiveUp):
             due_at = self._clock() + decision.wait_s
-            await self._lanes.update(lease, replace(item, due_at=due_at, attempts=0, failures=item.failures + 1))
-            await self._lanes.release(lease)
+            item = replace(item, attempts=0, failures=item.failures + 1)
+            self._trail.note(item, "put_off", due_at=round(due_at, 3), failures=item.failures)
+            await self._put_off(lease, item, due_at)
             return None
         if isinstance(error, DeliveryError):
             return await self._bury(lease, item, decision.reason, bot.label)
         answer = plain_answer(decision.sentence, self._clock(), failure=decision.reason)
         return await self._reply(bot, lease, replace(item, answer=answer), answer)
 
+    async def _put_off(self, lease: Lease, item: QueuedMessage, due_at: float) -> None:
+        """Let a message wait at its place."""
+        await self._lanes.update(lease, replace(item, due_at=due_at))
+        await self._lanes.release(lease)
+
+    def _note_failure(self, item: QueuedMessage, error: UpstreamAnswerError | FormatterError | DeliveryError) -> None:
+        """Note codes and ids; an error's text may quote what somebody wrote. Delivery notes its own."""
+        match error:
+            case UpstreamAnswerError():
+                self._trail.note(item, "llm_failed", reason=error.reason, **error.facts)
+            case FormatterError():
+                self._trail.note(item, "formatter_failed", reason=error.reason)
+
     async def _complete(
         self, bot: Bot, lease: Lease, item: QueuedMessage, outcome: str, *, kept: KeptAnswer | None = None
     ) -> QueuedMessage | None:
         now = self._clock()
-        answer, message = item.answer, item.message
-        turn = Turn(message.text, answer.markdown, item.received_at) if answer and answer.remember else None
+        answer = item.answer
+        turn = turn_of(item, answer, bot.sentences) if answer and answer.remember else None
         dead = DeadLetter(reference_of(item.key), item, answer.failure, now) if answer and answer.failure else None
         following = await self._lanes.complete(lease, item, now=now, turn=turn, kept=kept, dead=dead)
+        self._trail.note(item, "kept" if kept else "done", outcome=outcome)
+        if turn is not None:
+            await self._questions.settle(bot, item)
         if dead is not None:
+            self._trail.note(item, "dead", reason=dead.reason)
             self._metrics.dead.labels(dead.reason).inc()
         self._finish_metrics(bot.label, item, outcome)
         return following
@@ -183,6 +285,7 @@ class Pipeline:
         now = self._clock()
         dead = DeadLetter(reference_of(item.key), item, reason, now)
         following = await self._lanes.complete(lease, item, now=now, dead=dead)
+        self._trail.note(item, "dead", reason=reason)
         self._metrics.dead.labels(reason).inc()
         self._finish_metrics(label, item, "failed")
         return following
@@ -200,3 +303,8 @@ class Pipeline:
         self._metrics.replies.labels(label, outcome).inc()
         self._metrics.reply_seconds.labels(label).observe(seconds, exemplar)
         log.info("replied", outcome=outcome, seconds=round(seconds, 3), kind=item.message.kind.value)
+
+
+def _with_state(item: QueuedMessage, draft: Draft | None) -> QueuedMessage:
+    """Return a message with what has to be stored of its unfinished answer."""
+    return item if draft is None else replace(item, reply_state=draft.state)

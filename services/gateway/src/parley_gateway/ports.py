@@ -1,6 +1,7 @@
 """What the pipeline needs of the other two services, in its own words; `clients/` implements it over gRPC."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +45,38 @@ class AnswerFinish:
     """`stop`, `length`, `content_filter`, …"""
 
 
-AnswerEvent = AnswerDelta | AnswerReset | AnswerFinish
+@dataclass(frozen=True, slots=True)
+class AnswerUsage:
+    """What the answer took, as the upstream counted it."""
+
+    tokens: int
+    """Question and answer together."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCourse:
+    """How the call went, told last, when the answer is complete."""
+
+    facts: Mapping[str, str]
+    """Ids, names and counts: `request_id`, `upstream`, `model`, `attempts`; nothing that anybody wrote."""
+
+
+AnswerEvent = AnswerDelta | AnswerReset | AnswerFinish | AnswerUsage | AnswerCourse
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """What a part that isn't finished can show: all of it so far, each state an extension of the one before."""
+
+    part_index: int
+    text: str
+
+
+class RenderStream(Protocol):
+    """One answer being rendered while it is written."""
+
+    async def render(self, words: str) -> Sequence[PartState]:
+        """Take the next words and return the parts that grew. Raises FormatterError."""
 
 
 class Formatter(Protocol):
@@ -59,6 +91,11 @@ class Formatter(Protocol):
         self, markdown: str, *, dialect: str, limits: PartLimits, locale: str, ai_label: bool
     ) -> FormattedReply:
         """Return the parts to send. Raises FormatterError."""
+
+    def open_stream(
+        self, *, dialect: str, limits: PartLimits, locale: str
+    ) -> AbstractAsyncContextManager[RenderStream]:
+        """Begin to render an answer that is being written; leaving the block ends that. Raises FormatterError."""
 
 
 class LLM(Protocol):

@@ -4,24 +4,41 @@ Nothing is acknowledged before it is stored. What a platform may do with a held 
 could be stored, is the platform's own business.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from opentelemetry import trace
 from opentelemetry.propagate import extract, inject
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 from starlette.requests import ClientDisconnect
 
+from parley_gateway.admission import Admission
 from parley_gateway.bots import Bot, Bots
+from parley_gateway.clicks import Clicks
 from parley_gateway.errors import DeliveryError, StoreUnavailableError, WebhookError
 from parley_gateway.metrics import GatewayMetrics
-from parley_gateway.platforms.base import Challenge, Ignored, Messages, Query, RawRequest, RawResponse
-from parley_gateway.store.base import AcceptOutcome, Inbox, Receipt
+from parley_gateway.platforms.base import (
+    Challenge,
+    Clicked,
+    Farewell,
+    Handled,
+    Ignored,
+    Messages,
+    Query,
+    RawRequest,
+    RawResponse,
+    Recall,
+)
+from parley_gateway.store.base import AcceptOutcome, Receipt
 from parley_gateway.store.records import QueuedMessage
 
 log = structlog.get_logger("parley.webhooks")
+
+
+Read = Callable[[], Awaitable[Handled]]
+"""Proves and parses a request, or parses an event, and raises what `Platform.handle` raises."""
 
 
 class BodyTooLargeError(Exception):
@@ -32,11 +49,18 @@ class Webhooks:
     """Receives webhook requests for all bots."""
 
     def __init__(
-        self, bots: Bots, inbox: Inbox, metrics: GatewayMetrics, tracer: Tracer, clock: Callable[[], float]
+        self,
+        bots: Bots,
+        admission: Admission,
+        clicks: Clicks,
+        metrics: GatewayMetrics,
+        tracer: Tracer,
+        clock: Callable[[], float],
     ) -> None:
         """Take the collaborators."""
         self._bots = bots
-        self._inbox = inbox
+        self._admission = admission
+        self._clicks = clicks
         self._metrics = metrics
         self._tracer = tracer
         self._clock = clock
@@ -46,7 +70,6 @@ class Webhooks:
         bot = self._bots.find(platform, name)
         if bot is None:
             return RawResponse(404, b"no such bot\n")
-        began = monotonic()
         # The query isn't recorded: WeChat puts signatures and the user's id there.
         span = self._tracer.start_span(
             f"{request.method} /webhooks/{{platform}}/{{bot}}",
@@ -58,15 +81,25 @@ class Webhooks:
                 "parley.bot": name,
             },
         )
+        return await self._measured(bot, span, lambda: bot.platform.handle(request))
+
+    async def receive_event(self, bot: Bot, read: Read) -> RawResponse:
+        """Answer one event that came over a platform's own connection, as `receive` answers a request."""
+        attributes = {"parley.platform": bot.label, "parley.bot": bot.settings.name}
+        span = self._tracer.start_span("receive event", kind=SpanKind.SERVER, attributes=attributes)
+        return await self._measured(bot, span, read)
+
+    async def _measured(self, bot: Bot, span: Span, read: Read) -> RawResponse:
+        began = monotonic()
         with trace.use_span(span, end_on_exit=True):
-            response = await self._answer(bot, request)
+            response = await self._answer(bot, read)
             span.set_attribute("http.response.status_code", response.status)
         self._metrics.ack_seconds.labels(bot.label).observe(monotonic() - began)
         return response
 
-    async def _answer(self, bot: Bot, request: RawRequest) -> RawResponse:
+    async def _answer(self, bot: Bot, read: Read) -> RawResponse:
         try:
-            handled = await bot.platform.handle(request)
+            handled = await read()
             match handled:
                 case Challenge(response):
                     self._metrics.event(bot.label, "verify", "accepted")
@@ -79,6 +112,16 @@ class Webhooks:
                     return await respond()
                 case Messages():
                     return await self._take(bot, handled)
+                case Clicked():
+                    return await self._clicks.take(bot, handled)
+                case Recall(conversation, message_id, response):
+                    await self._admission.recall(conversation, message_id)
+                    self._metrics.event(bot.label, "recall", "accepted")
+                    return response
+                case Farewell(conversation, at, response):
+                    await self._admission.forget(conversation, at=at)
+                    self._metrics.event(bot.label, "unsubscribe", "accepted")
+                    return response
         except WebhookError as exc:
             self._metrics.event(bot.label, "other", exc.outcome)
             log.warning("webhook_refused", platform=bot.label, bot=bot.settings.name, error=str(exc))
@@ -92,9 +135,6 @@ class Webhooks:
         """Store the messages of one request, then acknowledge it."""
         receipt: Receipt | None = None
         for message in handled.messages:
-            if not bot.allows(message):
-                self._metrics.event(bot.label, handled.event, "refused_user")
-                return handled.refused
             with self._tracer.start_as_current_span(
                 "send inbound",
                 kind=SpanKind.PRODUCER,
@@ -107,13 +147,13 @@ class Webhooks:
                 carrier: dict[str, str] = {}
                 inject(carrier)
                 item = QueuedMessage(message, self._clock(), traceparent=carrier.get("traceparent", ""))
-                receipt = await self._inbox.accept(
-                    item, now=item.received_at, dedupe_ttl_s=bot.platform.redelivery.span_s
-                )
-                if receipt.outcome is AcceptOutcome.DUPLICATE:
+                admitted = await self._admission.admit(bot, handled, item)
+                receipt = admitted.receipt
+                if receipt is not None and receipt.outcome is AcceptOutcome.DUPLICATE:
                     _link_first(span, receipt)
-            outcome = "queue_full" if receipt.outcome is AcceptOutcome.FULL else receipt.outcome.value
-            self._metrics.event(bot.label, handled.event, outcome)
+            self._metrics.event(bot.label, handled.event, admitted.outcome)
+            if admitted.response is not None:
+                return admitted.response
         if receipt is None:
             raise ValueError("a platform returned Messages without a message")
         return await handled.respond(receipt)

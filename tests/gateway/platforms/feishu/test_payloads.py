@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from parley_gateway.errors import MalformedRequestError, WebhookError
 from parley_gateway.messages import InboundMessage, MessageKind
-from parley_gateway.platforms.base import Ignored, Messages
+from parley_gateway.platforms.base import Ignored, Messages, Recall
 from parley_gateway.platforms.feishu.platform import FeishuPlatform
 from parley_gateway.store.records import QueuedMessage, dump_message
 
@@ -60,10 +60,8 @@ IGNORED = {
     "message__text_group_plain": ("other", "unsupported"),
     "message__image_group": ("other", "unsupported"),
     "message__text_from_bot": ("other", "unsupported"),
-    "message__text_foreign_tenant": ("other", "refused_tenant"),
     "chat_entered__single": ("chat_entered", "unsupported"),
     "message_read__single": ("other", "unsupported"),
-    "recalled__single": ("recall", "unsupported"),
     "old_schema__message": ("other", "unsupported"),
 }
 
@@ -79,7 +77,8 @@ async def platform(cache: MemoryCache, clock: Clock, calls: Calls) -> AsyncItera
 
 
 def test_no_fixture_is_left_out() -> None:
-    assert {path.stem for path in FIXTURES.glob("*.json")} == READ.keys() | IGNORED.keys()
+    others = {"message__text_foreign_tenant", "recalled__single"}
+    assert {path.stem for path in FIXTURES.glob("*.json")} == READ.keys() | IGNORED.keys() | others
 
 
 async def read(platform: FeishuPlatform, event: dict[str, Any]) -> InboundMessage:
@@ -115,6 +114,36 @@ async def test_message_carries_what_the_gateway_needs(platform: FeishuPlatform) 
     assert (message.sender, message.group) == ("ou_1", True)
     assert (message.sent_at, message.time_to_live_s) == (1_700_000_000.0, 1800.0)
     assert message.target["message_id"] == "om_message__text_group_thread"
+    assert (message.quotes, message.sender_tenant) == ("om_0", "t1")
+
+
+async def test_foreigner_is_refused_by_default_with_a_message_to_answer(platform: FeishuPlatform) -> None:
+    handled = await platform.handle(signed_request(fixture_event("message__text_foreign_tenant")))
+    assert isinstance(handled, Messages)
+    assert (handled.refusal, handled.refused.body) == ("refused_tenant", b"{}")
+    assert handled.messages[0].sender_tenant == "t2"
+
+
+async def test_recall_names_the_conversation_of_its_message(platform: FeishuPlatform) -> None:
+    event = fixture_event("recalled__single")
+    handled = await platform.handle(signed_request(event))
+    assert isinstance(handled, Recall)
+    assert (handled.conversation.key, handled.message_id) == ("feishu/team/t1/oc_1", "om_1")
+    assert (handled.response.status, handled.response.body) == (200, b"{}")
+    # The event doesn't tell the thread: it was remembered when the message came.
+    in_thread = await read(platform, fixture_event("message__text_group_thread"))
+    event["event"]["message_id"] = in_thread.message_id
+    handled = await platform.handle(signed_request(event))
+    assert isinstance(handled, Recall)
+    assert handled.conversation == in_thread.conversation
+
+
+@pytest.mark.parametrize("field", ["message_id", "chat_id"])
+async def test_recall_without_its_ids_is_refused(platform: FeishuPlatform, field: str) -> None:
+    event = fixture_event("recalled__single")
+    del event["event"][field]
+    with pytest.raises(MalformedRequestError):
+        await platform.handle(signed_request(event))
 
 
 async def test_new_event_id_keeps_the_delivery_key(platform: FeishuPlatform) -> None:

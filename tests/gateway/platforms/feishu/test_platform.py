@@ -15,7 +15,8 @@ from parley_gateway.platforms.feishu import api as api_module
 from parley_gateway.platforms.feishu import platform as platform_module
 from parley_gateway.platforms.feishu.platform import FeishuPlatform
 from parley_gateway.platforms.feishu.settings import FeishuSettings
-from parley_gateway.simulators.feishu.cloud import APIError, FeishuCloud
+from parley_gateway.simulators.feishu.cloud import FeishuCloud
+from parley_gateway.simulators.feishu.errors import APIError
 from parley_gateway.store.base import AcceptOutcome, Receipt
 
 from tests.fakes.memory_cache import MemoryCache
@@ -126,8 +127,8 @@ async def test_sender_without_tenant_is_foreign(platform: FeishuPlatform) -> Non
     event = fixture_event("message__text_single")
     del event["event"]["sender"]["tenant_key"]
     handled = await platform.handle(signed_request(event))
-    assert isinstance(handled, Ignored)
-    assert handled.outcome == "refused_tenant"
+    assert isinstance(handled, Messages)
+    assert handled.refusal == "refused_tenant"
 
 
 async def test_good_credentials_pass(platform: FeishuPlatform, calls: Calls) -> None:

@@ -15,7 +15,8 @@ from parley_gateway.messages import Conversation, InboundMessage, MessageKind, O
 from parley_gateway.platforms.base import ReplySession, SendKey
 from parley_gateway.platforms.feishu.platform import FeishuPlatform
 from parley_gateway.platforms.feishu.send import window_uuid
-from parley_gateway.simulators.feishu.cloud import APIError, FeishuCloud
+from parley_gateway.simulators.feishu.cloud import FeishuCloud
+from parley_gateway.simulators.feishu.errors import APIError
 
 from tests.fakes.memory_cache import MemoryCache
 from tests.gateway.platforms.feishu.conftest import APP_SECRET, Calls, Clock
@@ -71,7 +72,9 @@ async def test_card_is_a_reply_to_the_question(
     remote_id = await reply.send(OutboundPart(payload=card(), fallback_text="hello"), key)
     (seen,) = cloud.seen_in(CHAT)
     assert (seen.message_id, seen.msg_type, seen.parent_id) == (remote_id, "interactive", message.message_id)
-    assert seen.content == card()
+    *elements, buttons = json.loads(seen.content)["body"]["elements"]
+    assert elements == json.loads(card())["body"]["elements"]
+    assert buttons["tag"] == "column_set"
     assert seen.thread_id == ""
     assert calls.seen == [("token", "ok", ""), ("send", "ok", "")]
 

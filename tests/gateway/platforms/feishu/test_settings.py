@@ -32,8 +32,10 @@ def test_white_space_around_secrets_is_refused(name: str) -> None:
     assert "my-secret-value" not in message
 
 
-def test_long_connection_says_that_it_is_not_there_yet() -> None:
-    assert "long_connection isn't supported yet; use webhook" in problem(mode="long_connection")
+def test_long_connection_needs_no_secrets_of_webhooks() -> None:
+    settings = make_settings(URL, mode="long_connection", encrypt_key=None, verification_token=None)
+    assert settings.encrypt_key is settings.verification_token is None
+    assert "encrypt_key" in problem(mode="long_connection", encrypt_key="")
 
 
 @pytest.mark.parametrize("value", ["open.feishu.cn", "ftp://x", "https://", "https://user:pw@host", "https://x/?a=b"])

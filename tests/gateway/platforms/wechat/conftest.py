@@ -10,18 +10,26 @@ from typing import Any
 
 import pytest
 from opentelemetry.trace import NoOpTracer
+from parley_gateway.admission import Admission
 from parley_gateway.answering import Answering
 from parley_gateway.bots import Bot, Bots
+from parley_gateway.choices import Choices
+from parley_gateway.clicks import Clicks
 from parley_gateway.commands import Commands
 from parley_gateway.config import BotSettings
 from parley_gateway.delivery import Delivery
 from parley_gateway.dispatcher import Dispatcher
+from parley_gateway.forgetting import Forgetting
+from parley_gateway.holding import Holding
+from parley_gateway.levers import Levers
 from parley_gateway.metrics import GatewayMetrics
+from parley_gateway.pacing import Ramps
 from parley_gateway.pipeline import Pipeline
 from parley_gateway.platforms.base import BotContext, Platform, PlatformServices
 from parley_gateway.platforms.wechat import create
 from parley_gateway.platforms.wechat.inline import InlineTimings
 from parley_gateway.ports import AnswerDelta, AnswerEvent, AnswerFinish, PromptMessage
+from parley_gateway.questions import Questions
 from parley_gateway.simulators.server import create_app as create_simulator
 from parley_gateway.simulators.server import running
 from parley_gateway.simulators.wechat import messages
@@ -35,7 +43,7 @@ from parley_gateway.store.sqlite import SqliteStore
 from parley_gateway.webhooks import Webhooks, create_app
 from prometheus_client import CollectorRegistry
 
-from tests.fakes.gateway_parts import COMMANDS, FakeFormatter
+from tests.fakes.gateway_parts import COMMANDS, FakeFormatter, NoTrail
 from tests.gateway.platforms.wechat.vectors import AES_KEY, TOKEN
 
 USER = "oUser_1"
@@ -92,20 +100,30 @@ class World:
         bot = Bot(settings, self._platform(settings))
         metrics, tracer = GatewayMetrics(CollectorRegistry()), NoOpTracer()
         bots = Bots([bot])
+        choices = Choices(self.store, time.time, ttl_s=7 * 86400)
+        forgetting = Forgetting(self.store, choices)
+        questions = Questions(self.store, choices, time.time)
+        levers = Levers(self.store, time.time)
+        holding = Holding(levers, Ramps(256, time.time), time.time)
         pipeline = Pipeline(
             self.store,
             bots,
-            Answering(self.store, self.formatter, self.llm, metrics, time.time),
-            Commands(self.store),
-            Delivery(self.store, time.time),
+            Answering(self.store, self.formatter, self.llm, metrics, time.time, NoTrail()),
+            questions,
+            Commands(self.store, choices, forgetting),
+            Delivery(self.store, time.time, NoTrail()),
             metrics,
             tracer,
             time.time,
+            holding,
+            NoTrail(),
             max_attempts=3,
         )
+        admission = Admission(self.store, questions, forgetting, levers, NoTrail(), time.time)
         owner = f"replica-{len(self.platforms)}"
         dispatcher = Dispatcher(self.store, pipeline.process, owner=owner, lanes=lanes, lease_s=5.0, clock=time.time)
-        app = create_app(Webhooks(bots, self.store, metrics, tracer, time.time), max_body_bytes=100_000)
+        clicks = Clicks(self.store, admission, metrics, time.time)
+        app = create_app(Webhooks(bots, admission, clicks, metrics, tracer, time.time), max_body_bytes=100_000)
         url = await self.stack.enter_async_context(running(self._recording(app)))
         dispatcher.start()
         self.stack.push_async_callback(bot.platform.close)

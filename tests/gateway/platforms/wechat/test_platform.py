@@ -11,6 +11,7 @@ from parley_gateway.platforms.base import (
     CAPABILITIES,
     BotContext,
     Challenge,
+    Farewell,
     Ignored,
     Messages,
     Platform,
@@ -140,7 +141,27 @@ async def test_other_messages_get_a_polite_sentence(make_platform: MakePlatform,
     assert read_answer(answer.body, CONSOLE, USER) == "I can only read text so far. Please write it to me."
 
 
-@pytest.mark.parametrize("name", ["unsubscribe", "CLICK", "VIEW", "LOCATION", "something_new"])
+async def test_user_who_leaves_is_forgotten(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    for age_s, expected in ((0.0, 0.0), (120.0, 105.0)):
+        left_at = time.time() - age_s
+        handled = await platform.handle(request(messages.event("gh_simulator", USER, "unsubscribe", at=left_at)))
+        assert isinstance(handled, Farewell)
+        assert handled.conversation.key == f"wechat/default//{USER}"
+        assert (handled.response.status, handled.response.body) == (200, b"success")
+        # A late delivery erases nothing that came long after it.
+        assert abs(time.time() - handled.at - expected) < 60
+
+
+async def test_sentence_is_said_in_the_answer_to_the_request(make_platform: MakePlatform) -> None:
+    for reply in ("inline", "push"):
+        handled = await make_platform(reply=reply).handle(text("hi"))
+        assert isinstance(handled, Messages)
+        assert handled.say is not None
+        assert read_answer((await handled.say("not today")).body, CONSOLE, USER) == "not today"
+
+
+@pytest.mark.parametrize("name", ["CLICK", "VIEW", "LOCATION", "something_new"])
 async def test_other_events_are_acknowledged(make_platform: MakePlatform, name: str) -> None:
     platform = make_platform()
     handled = await platform.handle(request(messages.event("gh_simulator", USER, name, at=time.time())))

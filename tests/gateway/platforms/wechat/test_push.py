@@ -9,6 +9,7 @@ from parley_gateway.messages import Conversation, InboundMessage, MessageKind, O
 from parley_gateway.platforms.base import SendKey
 from parley_gateway.simulators.wechat import messages
 from parley_gateway.simulators.wechat import webhook as requests
+from parley_gateway.simulators.wechat.answers import links_in
 
 from tests.gateway.platforms.wechat.conftest import CUT_S, USER, MakeWorld, World
 
@@ -37,7 +38,7 @@ async def test_question_is_acknowledged_and_its_answer_pushed(world: World) -> N
     ready.set()
     await world.until_idle()
     assert world.seen() == ["answer to hi"]
-    assert world.calls == [("token", "ok", ""), ("send", "ok", "")]
+    assert [call for call in world.calls if call[0] != "typing"] == [("token", "ok", ""), ("send", "ok", "")]
 
 
 async def test_redelivery_is_acknowledged_and_not_asked_again(world: World) -> None:
@@ -67,26 +68,63 @@ async def test_long_answer_is_pushed_in_order_in_at_most_five_parts(world: World
     await wechat.say(USER, "tell")
     await world.until_idle()
     assert world.seen() == ["1", "2", "3", "4", "5"]
-    (platform,) = world.platforms
-    pushed, inline = (_message(reply) for reply in ("push", "inline"))
-    assert platform.part_limits(pushed).max_parts == 5
-    assert platform.part_limits(inline).max_parts == 0
 
 
-async def test_part_beyond_the_quota_comes_with_the_next_message(world: World) -> None:
+async def test_the_rest_of_a_longer_answer_is_a_tap_away(world: World) -> None:
     wechat = await world.start()
     world.llm.says["tell"] = "1|2|3|4|5|6|7"
     await wechat.say(USER, "tell")
     await world.until_idle()
-    assert world.seen() == ["1", "2", "3", "4", "5"], "the sixth message is refused with 45047"
+    *first, fifth = world.seen()
+    assert first == ["1", "2", "3", "4"]
+    assert fifth.startswith("5\n\n<a ")
+    assert len(world.seen()) == 5, "no message is sent that WeChat would refuse"
+    (link,) = links_in(fifth)
+    sixth = await wechat.tap(USER, link)
+    assert sixth.text.startswith("[tell]\n6\n\n")
+    assert (await wechat.say(USER, "next question")).text == "", "a question isn't answered with the rest of another"
+    await world.until_idle()
+    assert world.seen()[-1] == "answer to next question"
+    assert (await wechat.say(USER, "continue")).text == "[tell]\n7"
+    assert world.llm.asked == ["tell", "next question"]
+
+
+async def test_part_beyond_the_quota_comes_with_the_next_message(world: World) -> None:
+    wechat = await world.start()
+    world.llm.says["tell"] = "1|2"
+    world.cloud.fail_next("send", 45047)
+    await wechat.say(USER, "tell")
+    await world.until_idle()
+    assert world.seen() == []
     following = await wechat.say(USER, "next question")
-    assert following.text.startswith("[tell]\n6\n\n")
+    assert following.text.startswith("[tell]\n1\n\n")
     (link,) = following.links
     await world.until_idle()
     assert world.seen()[-1] == "answer to next question", "the new question is answered as well"
-    assert (await wechat.tap(USER, link)).text == "[tell]\n7"
+    assert (await wechat.tap(USER, link)).text == "[tell]\n2"
     assert world.llm.asked == ["tell", "next question"]
     assert world.events == [], "the account may push"
+
+
+async def test_user_sees_that_the_answer_is_being_written(world: World) -> None:
+    wechat = await world.start()
+    ready = world.llm.hold("hi")
+    await wechat.say(USER, "hi")
+    while not world.cloud.is_typing(USER):
+        await asyncio.sleep(0.01)
+    assert world.seen() == []
+    ready.set()
+    await world.until_idle()
+    assert world.seen() == ["answer to hi"]
+    assert not world.cloud.is_typing(USER)
+
+
+async def test_answer_comes_although_the_typing_sign_is_refused(world: World) -> None:
+    wechat = await world.start()
+    world.cloud.fail_next("typing", 45081)
+    await wechat.say(USER, "hi")
+    await world.until_idle()
+    assert world.seen() == ["answer to hi"]
 
 
 async def test_owed_part_is_the_same_on_every_try(world: World) -> None:

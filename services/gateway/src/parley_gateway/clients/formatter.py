@@ -1,7 +1,9 @@
 """Client of the formatter: builds prompts, renders answers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc.aio
 from parley.formatter.v1 import content_pb2, formatter_service_pb2, formatter_service_pb2_grpc
@@ -10,7 +12,7 @@ from parley_common.errors import error_from_rpc
 from parley_gateway.errors import FormatterError
 from parley_gateway.messages import OutboundPart, Turn
 from parley_gateway.platforms.base import PartLimits
-from parley_gateway.ports import FormattedReply, PromptMessage
+from parley_gateway.ports import FormattedReply, PartState, PromptMessage
 
 SERVICE = "parley.formatter.v1.FormatterService"
 RETRIED = ((SERVICE, "BuildPrompt"), (SERVICE, "FormatReply"))
@@ -53,12 +55,7 @@ class FormatterClient:
         request = formatter_service_pb2.FormatReplyRequest(
             markdown=markdown,
             dialect=dialect,
-            limits=content_pb2.PartLimits(
-                max_bytes=limits.max_bytes,
-                max_chars=limits.max_chars,
-                max_elements=limits.max_elements,
-                max_tables=limits.max_tables,
-            ),
+            limits=_limits(limits),
             max_parts=limits.max_parts,
             locale=locale,
             ai_label=ai_label,
@@ -70,6 +67,50 @@ class FormatterClient:
             for part in response.parts
         )
         return FormattedReply(parts, response.truncated)
+
+    @asynccontextmanager
+    async def open_stream(self, *, dialect: str, limits: PartLimits, locale: str) -> AsyncIterator["RenderStream"]:
+        """Begin to render an answer that is being written; leaving the block ends the call. Raises FormatterError."""
+        call = self._stub.StreamReply()
+        start = formatter_service_pb2.FormatReplyRequest(
+            dialect=dialect, limits=_limits(limits), max_parts=limits.max_parts, locale=locale
+        )
+        try:
+            async with _formatter_errors():
+                await call.write(formatter_service_pb2.StreamReplyRequest(start=start))
+            yield RenderStream(call, timeout_s=self._timeout_s)
+        finally:
+            call.cancel()
+
+
+class RenderStream:
+    """One open call of StreamReply. The call has no time limit of its own, each step has."""
+
+    def __init__(self, call: Any, *, timeout_s: float) -> None:
+        """The call stays its owner's to end."""
+        self._call = call
+        self._timeout_s = timeout_s
+
+    async def render(self, words: str) -> tuple[PartState, ...]:
+        """Take the next words and return the parts that grew. Raises FormatterError."""
+        try:
+            async with _formatter_errors(), asyncio.timeout(self._timeout_s):
+                await self._call.write(formatter_service_pb2.StreamReplyRequest(delta=words))
+                response = await self._call.read()
+        except (TimeoutError, asyncio.InvalidStateError) as exc:
+            raise FormatterError("UNAVAILABLE", "the formatter didn't go on rendering", retryable=True) from exc
+        if response is grpc.aio.EOF:
+            raise FormatterError("UNAVAILABLE", "the formatter ended the rendering", retryable=True)
+        return tuple(PartState(state.part_index, state.element_text) for state in response.states.states)
+
+
+def _limits(limits: PartLimits) -> content_pb2.PartLimits:
+    return content_pb2.PartLimits(
+        max_bytes=limits.max_bytes,
+        max_chars=limits.max_chars,
+        max_elements=limits.max_elements,
+        max_tables=limits.max_tables,
+    )
 
 
 @asynccontextmanager

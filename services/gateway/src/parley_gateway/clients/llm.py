@@ -1,6 +1,7 @@
 """Client of the LLM service: one streamed answer."""
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import grpc.aio
 from parley.llm.v1 import chat_pb2, llm_service_pb2, llm_service_pb2_grpc
@@ -8,7 +9,24 @@ from parley_common.errors import error_from_rpc
 from parley_common.grpc_client import cancelling
 
 from parley_gateway.errors import UpstreamAnswerError
-from parley_gateway.ports import AnswerDelta, AnswerEvent, AnswerFinish, AnswerReset, PromptMessage
+from parley_gateway.ports import (
+    AnswerCourse,
+    AnswerDelta,
+    AnswerEvent,
+    AnswerFinish,
+    AnswerReset,
+    AnswerUsage,
+    PromptMessage,
+)
+
+_COURSE = {
+    "x-request-id": "request_id",
+    "x-parley-attempts": "attempts",
+    "x-parley-upstream": "upstream",
+    "x-parley-model": "model",
+}
+_ERROR_FACTS = ("upstream", "upstream_status", "upstream_code", "upstream_request_id")
+"""What an error's metadata may tell; none of it is text that anybody wrote."""
 
 
 class LLMClient:
@@ -58,6 +76,7 @@ class LLMClient:
                         event = _event(response.event)
                         if event is not None:
                             yield event
+                    yield AnswerCourse(_course(await call.trailing_metadata()))
                 return
             except grpc.aio.AioRpcError as exc:
                 error = _translate(exc)
@@ -79,14 +98,30 @@ def _event(event: chat_pb2.ChatCompletionEvent) -> AnswerEvent | None:
             return AnswerDelta(event.delta.content or event.delta.refusal)
         case "finish":
             return AnswerFinish(event.finish.finish_reason)
+        case "usage":
+            usage = event.usage
+            return AnswerUsage(usage.total_tokens or usage.prompt_tokens + usage.completion_tokens)
         case "reset":
             return AnswerReset()
         case _:
             return None
 
 
+def _course(trailers: Any) -> dict[str, str]:
+    """Return how a call went, by the trailing metadata that the LLM service sends with every answer and error."""
+    told = {key: value for key, value in trailers or () if isinstance(value, str)}
+    return {name: told[key] for key, name in _COURSE.items() if key in told}
+
+
 def _translate(exc: grpc.aio.AioRpcError) -> UpstreamAnswerError:
     error = error_from_rpc(exc)
+    facts = {name: error.metadata[name] for name in _ERROR_FACTS if name in error.metadata}
     # Without ErrorInfo the call never reached a service that could judge it: an unreachable service may come back.
     retryable = error.retryable if error.reason else error.code is grpc.StatusCode.UNAVAILABLE
-    return UpstreamAnswerError(error.reason or error.code.name, error.message, retryable, error.retry_after_s)
+    return UpstreamAnswerError(
+        error.reason or error.code.name,
+        error.message,
+        retryable,
+        error.retry_after_s,
+        {"code": error.code.name, **facts, **_course(exc.trailing_metadata())},
+    )

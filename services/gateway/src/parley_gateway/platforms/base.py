@@ -5,13 +5,14 @@ deduplication are the gateway's and never a platform's. Verifying and parsing ar
 platform's folder; what `handle` returns says all the gateway needs to know.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
-from parley_gateway.messages import InboundMessage, OutboundPart
+from parley_gateway.messages import Conversation, InboundMessage, OutboundPart
 from parley_gateway.store.base import Cache, KeptAnswers, Receipt
 
 
@@ -52,7 +53,13 @@ class Messages:
     respond: Callable[[Receipt], Awaitable[RawResponse]]
     """Builds the HTTP answer once the last message is stored; may hold the request open (WeChat inline replies)."""
     refused: RawResponse = RawResponse()
-    """Acknowledges the request when the sender may not use the bot."""
+    """Acknowledges the request when its sender may not use the bot, or not so often."""
+    refusal: str = ""
+    """Set when the platform itself knows that the sender may not use the bot: the `outcome` label of the metric."""
+    say: Callable[[str], Awaitable[RawResponse]] | None = None
+    """Tells the sender one sentence in the answer to the request, where the platform can do that."""
+    say_meanwhile: Callable[[str], Awaitable[RawResponse]] | None = None
+    """The same while the message waits for its answer: tells also how to get at that, where it isn't pushed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,67 @@ class Ignored:
     """The `outcome` label of the metric."""
 
 
-Handled = Challenge | Messages | Query | Ignored
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A user took a message back."""
+
+    conversation: Conversation
+    message_id: str
+    response: RawResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """A user left the bot: what is stored of the conversation is erased, then the request is acknowledged."""
+
+    conversation: Conversation
+    at: float
+    """What was sent before this goes, seconds since 1970."""
+    response: RawResponse
+
+
+class Click(StrEnum):
+    """What a user can do with an answer by a click."""
+
+    STOP = "stop"
+    REGENERATE = "regenerate"
+    GOOD = "good"
+    BAD = "bad"
+
+
+class ClickOutcome(StrEnum):
+    """What came of a click."""
+
+    DONE = "done"
+    ALREADY = "already"
+    """The same was done before: clicking twice does no more."""
+    NOT_ASKER = "not_asker"
+    """Only who asked may do this."""
+    REFUSED = "refused"
+    """Who clicked may not use the bot, or sends too much."""
+    GONE = "gone"
+    """The question isn't known any more."""
+    UNAVAILABLE = "unavailable"
+    """It can't be done now; a later click may work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clicked:
+    """A user clicked on something that an answer shows."""
+
+    click: Click
+    message: InboundMessage
+    """The question that was answered, so far as the click tells: its text is empty, its sender is who asked.
+
+    Its target leads to the user's own message, also when it was asked again under another id since.
+    """
+    user: str
+    """Who clicked."""
+    user_tenant: str
+    respond: Callable[[ClickOutcome], RawResponse]
+
+
+Handled = Challenge | Messages | Query | Ignored | Recall | Farewell | Clicked
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +184,7 @@ class Capability:
 
 CAPABILITIES = (
     "text_in", "image_in", "voice_in", "group_mention", "inline_reply", "pushed_reply", "streaming", "cards", "files",
+    "quote", "recall",
 )  # fmt: skip
 """Every capability a platform declares; a test checks that none is left out."""
 
@@ -129,6 +197,15 @@ class SendKey:
     """At most 50 characters."""
     first_tried_at: float
     """When the first try began, seconds since 1970: a platform forgets keys after a while."""
+    index: int = 0
+    """Which part of the answer this is, from 0."""
+    total: int = 1
+    """How many parts the answer has."""
+
+    @property
+    def last(self) -> bool:
+        """True for the answer's last part."""
+        return self.index == self.total - 1
 
 
 class ReplySession(Protocol):
@@ -137,8 +214,21 @@ class ReplySession(Protocol):
     keeps_answers: bool
     """True: nothing is sent, the parts are kept in the store for the user's held or next request."""
 
-    async def update(self, markdown: str) -> None:
-        """Show an unfinished state of the answer; does nothing where a platform can't."""
+    shows_progress: bool
+    """True: `update` shows something. False: the answer appears when it is complete."""
+
+    async def begin(self) -> None:
+        """Get ready to show that the message is being answered; what `state` returns then must be stored at once.
+
+        Called again after a crash or a failure, it goes on with what the state says is there already. Never raises
+        DeliveryError: an answer that can't be shown unfinished is shown complete.
+        """
+
+    async def update(self, text: str) -> None:
+        """Show an unfinished state of the first part, in the platform's dialect; empty: nothing is there yet.
+
+        Returns when the next state may be shown. Never raises DeliveryError, like `begin`.
+        """
 
     async def send(self, part: OutboundPart, key: SendKey) -> str:
         """Send one final part.
@@ -182,14 +272,57 @@ class Platform(Protocol):
     def part_limits(self, message: InboundMessage) -> PartLimits:
         """Say what one part of the answer to this message may hold."""
 
-    def open_reply(self, message: InboundMessage, state: Mapping[str, str]) -> ReplySession:
-        """Open (state empty) or resume the reply to a message."""
+    def open_reply(self, message: InboundMessage, state: Mapping[str, str], *, generation: int = 1) -> ReplySession:
+        """Open (state empty) or resume the reply to a message.
+
+        `generation` is that of the lease under which it is written: higher than that of every earlier writer.
+        """
 
     async def check_credentials(self) -> None:
         """Make the platform's token call. Raises DeliveryError whose message says what to change in its console."""
 
     async def close(self) -> None:
         """Release connections."""
+
+
+@runtime_checkable
+class QuoteSource(Protocol):
+    """What a platform has besides `Platform` when it can say what a message replies to."""
+
+    async def quoted_text(self, message: InboundMessage) -> str:
+        """Return the text of the message that this one replies to (`quotes`), empty when it holds none.
+
+        Raises
+            DeliveryError: it can't be had.
+        """
+
+
+class EventSink(Protocol):
+    """Where events go that come over a platform's own connection."""
+
+    async def take(self, read: Callable[[], Awaitable[Handled]]) -> RawResponse:
+        """Do with one event what is done with a webhook request; `read` parses it and raises what `handle` raises.
+
+        Returns the answer for the platform. A status other than 200 means that the event has to come again.
+        """
+
+    def connected(self, up: bool) -> None:
+        """Be told whether events can arrive now."""
+
+
+@runtime_checkable
+class ConnectionSource(Protocol):
+    """What a platform has besides `Platform` when its events may come over a connection of its own.
+
+    Every replica runs it: the platform delivers each event over one of the connections.
+    """
+
+    async def run(self, stop: asyncio.Event, sink: EventSink) -> None:
+        """Connect, hand events to `sink`, and connect again after a loss, until `stop` is set.
+
+        Then take no more events, finish those in hand, and close. Returns at once when the bot's settings want no
+        connection.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,15 +26,27 @@ def create_transport(
     Raises
         OSError: `ca_file` can't be read as certificates.
     """
+    return httpx2.AsyncHTTPTransport(
+        verify=create_tls_context(ca_file),
+        trust_env=False,
+        limits=LIMITS,
+        proxy=choose_proxy(base_url, proxy, environ),
+    )
+
+
+def create_tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what connections to one API are encrypted with.
+
+    Raises
+        OSError: `ca_file` can't be read as certificates.
+    """
     context = ssl.create_default_context()
     if ca_file is not None:
         try:
             context.load_verify_locations(cafile=ca_file)
         except ssl.SSLError as exc:
             raise OSError(f"{ca_file} holds no certificates in PEM form") from exc
-    return httpx2.AsyncHTTPTransport(
-        verify=context, trust_env=False, limits=LIMITS, proxy=choose_proxy(base_url, proxy, environ)
-    )
+    return context
 
 
 def choose_proxy(base_url: str, proxy: str, environ: Mapping[str, str]) -> str | None:

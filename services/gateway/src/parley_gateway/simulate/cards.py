@@ -21,6 +21,15 @@ def readable(msg_type: str, content: str) -> str:
     return "\n".join(_post_lines(data))
 
 
+def first_text(content: str) -> str:
+    """Return the text of a card's first element, empty when there is none."""
+    try:
+        element = json.loads(content)["body"]["elements"][0]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ""
+    return _text(element.get("text")) or _text(element)
+
+
 def _card_lines(card: dict[str, Any]) -> Iterator[str]:
     header = card.get("header")
     if isinstance(header, dict):

@@ -12,6 +12,7 @@ from parley_gateway.config import BotSettings
 from parley_gateway.platforms.feishu.settings import FeishuSettings
 from parley_gateway.platforms.wechat.settings import WeChatSettings
 from parley_gateway.simulators.feishu.cloud import FeishuCloud, SimulatedApp
+from parley_gateway.simulators.feishu.long_connection import ConnectionRules, LongConnections
 from parley_gateway.simulators.server import create_app, running
 from parley_gateway.simulators.wechat.cloud import SimulatedAccount, WeChatCloud
 
@@ -30,7 +31,10 @@ async def serve_simulators(bots: Sequence[BotSettings], *, port: int, verified: 
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with running(create_app(wechat, feishu), port) as url:
+    # After a restart the bots shall be back at once, not within the minutes that Feishu would have them wait.
+    rules = ConnectionRules(reconnect_nonce=1, reconnect_interval=2)
+    connections = LongConnections(feishu, rules=rules) if feishu else None
+    async with running(create_app(wechat, feishu, connections), port) as url:
         platforms = [name for name, cloud in (("wechat", wechat), ("feishu", feishu)) if cloud is not None]
         log.info("started", url=url, platforms=platforms)
         await stopped.wait()

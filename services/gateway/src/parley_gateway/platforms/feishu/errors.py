@@ -1,7 +1,7 @@
 """Feishu's error codes as the gateway's delivery errors: one table.
 
 Codes as in Feishu's documentation, "Common error codes", "Rate limits", and the tables of "Send message" and
-"Reply to a message". Feishu's own message is repeated only where it can't quote what was sent.
+"Reply to a message", and of CardKit. Feishu's own message is repeated only where it can't quote what was sent.
 """
 
 import re
@@ -19,6 +19,12 @@ TOKEN_CODES = frozenset({99991661, 99991663, 99991668})
 """The access token is missing, invalid or not accepted: a new one may be."""
 
 RATE_CODES = frozenset({99991400, 230020, 11232, 11233})
+
+STREAMING_OFF_CODES = frozenset({"200850", "200510", "300309"})
+"""A card's streaming ended by itself or is off: it can be switched on again."""
+
+BUSY_CODES = frozenset({"200810"})
+"""A click on the card is being answered: changes are refused for a moment."""
 
 _MAX_WAIT_S = 3600.0
 
@@ -43,6 +49,12 @@ _RULES: Mapping[int, _Rule] = {
             11233: "too many messages in this chat",
             230049: "Feishu is still sending this message",
             2200: "Feishu reports an internal error",
+            200510: "the card's streaming has ended",
+            200810: "a click on the card is being answered",
+            200850: "the card's streaming has ended",
+            300120: "Feishu reports an internal error",
+            300309: "the card's streaming is off",
+            300317: "the card was changed by somebody else meanwhile",
         },
     ),
     **_table(
@@ -56,7 +68,11 @@ _RULES: Mapping[int, _Rule] = {
             200570: "the card names an image that isn't uploaded",
             200860: "the card is larger than 30 KB",
             200861: "the card has a tag that Feishu no longer knows",
+            300301: "the card names two elements alike",
+            300303: "the card isn't of schema 2.0",
             300305: "the card has more than 200 elements",
+            300307: "the card is empty",
+            300313: "Feishu refuses the text of the card",
         },
     ),
     **_table(
@@ -81,6 +97,9 @@ _RULES: Mapping[int, _Rule] = {
             230035: "the bot may not send here: the group is muted or the receiver blocks it",
             230053: "the user stopped the bot",
             230110: "the message to reply to was deleted",
+            200740: "there is no such card",
+            200750: "the card is older than 14 days",
+            300311: "the card is another app's",
             231003: "the message to reply to doesn't exist any more",
         },
     ),

@@ -14,12 +14,11 @@ from parley_gateway.platforms.base import BotContext
 from parley_gateway.platforms.feishu.content import Mention, Unreadable, read_text
 
 MESSAGE_EVENT = "im.message.receive_v1"
+RECALL_EVENT = "im.message.recalled_v1"
 TIME_TO_LIVE_S = 1800.0
 
 _EVENT_LABELS = {
-    "card.action.trigger": "card_action",
     "im.chat.access_event.bot_p2p_chat_entered_v1": "chat_entered",
-    "im.message.recalled_v1": "recall",
 }
 
 
@@ -80,6 +79,7 @@ class Message(_Model):
     chat_id: str = Field(min_length=1)
     chat_type: str = "p2p"
     thread_id: str = ""
+    parent_id: str = ""
     message_type: str
     content: str = ""
     mentions: tuple[MentionData, ...] = ()
@@ -100,6 +100,13 @@ class MessageEvent(_Model):
     def mentions(self) -> tuple[Mention, ...]:
         """Everybody mentioned."""
         return tuple(Mention(each.key, each.id.open_id, each.name) for each in self.message.mentions)
+
+
+class RecallEvent(_Model):
+    """The `event` of im.message.recalled_v1 (Feishu documentation, "Message recalled")."""
+
+    message_id: str = Field(min_length=1, max_length=200)
+    chat_id: str = Field(min_length=1)
 
 
 def event_label(event_type: str) -> str:
@@ -133,6 +140,14 @@ def read_message(event: dict[str, Any]) -> MessageEvent:
         raise MalformedRequestError(f"the message event can't be read: {', '.join(fields)[:200]}") from exc
 
 
+def read_recall(event: dict[str, Any]) -> RecallEvent:
+    """Return the content of an im.message.recalled_v1. Raises MalformedRequestError."""
+    try:
+        return RecallEvent.model_validate(event.get("event"))
+    except ValidationError as exc:
+        raise MalformedRequestError("the recall event can't be read") from exc
+
+
 def inbound(event: MessageEvent, context: BotContext, *, tenant: str, bot_open_id: str) -> InboundMessage:
     """Return the gateway's form of a message, `bot_open_id` being the bot's own id, empty when nobody is mentioned.
 
@@ -157,6 +172,8 @@ def inbound(event: MessageEvent, context: BotContext, *, tenant: str, bot_open_i
         sent_at=int(source.create_time) / 1000,
         time_to_live_s=TIME_TO_LIVE_S,
         group=event.group,
+        sender_tenant=event.sender.tenant_key,
+        quotes=source.parent_id,
         target=target,
     )
 

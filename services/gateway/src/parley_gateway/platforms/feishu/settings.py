@@ -3,7 +3,8 @@
 from typing import Annotated, Literal
 
 from parley_common.settings import Section
-from pydantic import Field, FilePath, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from parley_gateway.platforms.options import ProxyURL, Secret, address_like
 
@@ -15,12 +16,21 @@ class FeishuSettings(Section):
         description="App ID, `cli_…`, from Credentials & Basic Info in the developer console."
     )
     app_secret: Secret = Field(description="App Secret, from the same page.")
-    encrypt_key: Secret = Field(
-        description="Encrypt Key, from Events & Callbacks > Encryption Strategy. Without one Feishu signs nothing."
-    )
-    verification_token: Secret = Field(description="Verification Token, from the same page.")
     mode: Literal["webhook", "long_connection"] = Field(
-        "webhook", description="How events arrive. Only `webhook` works so far."
+        "webhook",
+        description="How events arrive: `webhook`, Feishu calls the gateway; `long_connection`, the gateway connects "
+        "to Feishu and needs no address on the internet.",
+    )
+    encrypt_key: Secret | None = Field(
+        None,
+        validate_default=True,
+        description="Encrypt Key, from Events & Callbacks > Encryption Strategy. Without one Feishu signs nothing. "
+        "Needed for webhooks only.",
+    )
+    verification_token: Secret | None = Field(
+        None,
+        validate_default=True,
+        description="Verification Token, from the same page. Needed for webhooks only.",
     )
     base_url: Annotated[str, address_like("https://open.feishu.cn")] = Field(
         "https://open.feishu.cn",
@@ -34,13 +44,18 @@ class FeishuSettings(Section):
     ca_file: FilePath | None = Field(
         None, description="PEM file with the certificate authorities to trust besides the system's."
     )
+    streaming: bool = Field(
+        True,
+        description="Whether an answer is shown while the model writes it, on a card with a button to stop it. Needs "
+        "the permission `cardkit:card:write`; without it answers appear when they are complete.",
+    )
     foreign_tenants: Literal["refuse", "accept"] = Field(
         "refuse", description="Whether people of other tenants (external groups) are answered."
     )
 
-    @field_validator("mode")
+    @field_validator("encrypt_key", "verification_token")
     @classmethod
-    def _supported(cls, value: str) -> str:
-        if value == "long_connection":
-            raise ValueError("long_connection isn't supported yet; use webhook")
+    def _proves_webhooks(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and info.data.get("mode") == "webhook":
+            raise PydanticCustomError("missing", "Field required")
         return value

@@ -17,6 +17,7 @@ from lark_oapi.core.utils import AESCipher
 
 from parley_gateway.errors import DecryptError, MalformedRequestError, SignatureError, StaleRequestError
 from parley_gateway.platforms.base import RawRequest
+from parley_gateway.platforms.feishu.settings import FeishuSettings
 from parley_gateway.platforms.feishu.untrusted_json import parse_json
 
 FRESH_S = 8 * 3600.0
@@ -34,6 +35,17 @@ class WebhookKeys:
     app_id: str
     encrypt_key: str = field(repr=False)
     verification_token: str = field(repr=False)
+
+
+def webhook_keys(settings: FeishuSettings) -> WebhookKeys:
+    """Return the keys of a bot that takes webhooks: its settings hold both secrets."""
+    if settings.encrypt_key is None or settings.verification_token is None:
+        raise ValueError("a bot that takes webhooks needs encrypt_key and verification_token")
+    return WebhookKeys(
+        app_id=settings.app_id,
+        encrypt_key=settings.encrypt_key.get_secret_value(),
+        verification_token=settings.verification_token.get_secret_value(),
+    )
 
 
 def open_event(request: RawRequest, keys: WebhookKeys, *, now: float) -> dict[str, Any]:

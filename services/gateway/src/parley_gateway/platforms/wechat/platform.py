@@ -8,6 +8,7 @@ from parley_gateway.messages import Conversation, InboundMessage, MessageKind
 from parley_gateway.platforms.base import (
     Capability,
     Challenge,
+    Farewell,
     Handled,
     Ignored,
     Messages,
@@ -30,14 +31,15 @@ from parley_gateway.platforms.wechat.push import PushMemory
 from parley_gateway.platforms.wechat.send import InlineSession, Messenger, PushSession
 from parley_gateway.platforms.wechat.sentences import part_room, sentences_for
 from parley_gateway.platforms.wechat.settings import WeChatSettings
+from parley_gateway.platforms.wechat.texts import compose
 from parley_gateway.platforms.wechat.token import shared_token
 from parley_gateway.platforms.wechat.webhook import FRESH_S, Gate
 from parley_gateway.store.base import AcceptOutcome, Receipt
 
 INLINE_TIME_TO_LIVE_S = 600.0
 PUSH_TIME_TO_LIVE_S = 1800.0
-PUSHED_PARTS = 5
-"""Customer-service messages that one message of the user allows (WeChat documentation)."""
+REDELIVERED_S = 15.0
+"""WeChat delivers something for the last time within this many seconds: three tries of 5 s."""
 
 
 class WeChatPlatform:
@@ -57,6 +59,8 @@ class WeChatPlatform:
         "streaming": Capability(Support.NOT_POSSIBLE, "a message can't be changed once it is sent"),
         "cards": Capability(Support.NOT_POSSIBLE, "WeChat has no cards for free text"),
         "files": Capability(Support.NOT_POSSIBLE, "neither way of answering takes files"),
+        "quote": Capability(Support.NOT_POSSIBLE, "WeChat doesn't say which message one replies to"),
+        "recall": Capability(Support.NOT_POSSIBLE, "WeChat doesn't tell an account of recalled messages"),
     }
 
     def __init__(self, settings: WeChatSettings, services: PlatformServices, timings: InlineTimings) -> None:
@@ -101,6 +105,10 @@ class WeChatPlatform:
         if isinstance(push, EventPush):
             if push.name == "subscribe":
                 return Query("subscribe", partial(self._say, passive, self._welcome))
+            if push.name == "unsubscribe":
+                # A redelivery, or a late one, erases nothing of somebody who follows again meanwhile.
+                erase_before = min(arrived_at, push.parties.sent_at + REDELIVERED_S)
+                return Farewell(self._conversation(push.parties.user), erase_before, SUCCESS)
             return _ignored("other")
         return Query(push.type, partial(self._say, passive, self._sentences.unsupported))
 
@@ -111,17 +119,13 @@ class WeChatPlatform:
 
     def part_limits(self, message: InboundMessage) -> PartLimits:
         """Return what a part may hold: its message must have room for our own lines too, pushed or kept."""
-        return PartLimits(
-            max_bytes=self._room.max_bytes,
-            max_chars=self._room.max_chars,
-            max_parts=PUSHED_PARTS if message.target.get("reply") == "push" else 0,
-        )
+        return self._room
 
-    def open_reply(self, message: InboundMessage, state: Mapping[str, str]) -> ReplySession:
+    def open_reply(self, message: InboundMessage, state: Mapping[str, str], *, generation: int = 1) -> ReplySession:
         """Return the session for the way that was chosen when the message arrived."""
         if message.target.get("reply") != "push" or self._messenger is None:
             return InlineSession()
-        return PushSession(self._messenger, message.target["openid"], message.conversation.key)
+        return PushSession(self._messenger, message, self._sentences, clock=self._clock)
 
     async def check_credentials(self) -> None:
         """Make the token call. Raises DeliveryError that says what to change in the console."""
@@ -141,7 +145,14 @@ class WeChatPlatform:
             if fetch is not None:
                 return Query("fetch", partial(self._show, passive, fetch))
         event = "command" if message.kind is MessageKind.COMMAND else "text"
-        return Messages((message,), event, partial(self._respond, arrival, passive), refused=SUCCESS)
+        return Messages(
+            (message,),
+            event,
+            partial(self._respond, arrival, passive),
+            refused=SUCCESS,
+            say=partial(self._say, passive),
+            say_meanwhile=partial(self._say_meanwhile, passive, message),
+        )
 
     async def _answers_inline(self) -> bool:
         if self._reply == "auto":
@@ -152,7 +163,7 @@ class WeChatPlatform:
         user = push.parties.user
         first_word = push.text.split(maxsplit=1)[0].lower()
         return InboundMessage(
-            conversation=Conversation(self.name, self._bot, tenant="", chat=user),
+            conversation=self._conversation(user),
             message_id=push.message_id,
             sender=user,
             kind=MessageKind.COMMAND if first_word in self._commands else MessageKind.QUESTION,
@@ -161,6 +172,9 @@ class WeChatPlatform:
             time_to_live_s=INLINE_TIME_TO_LIVE_S if inline else PUSH_TIME_TO_LIVE_S,
             target={"openid": user, "reply": "inline" if inline else "push"},
         )
+
+    def _conversation(self, user: str) -> Conversation:
+        return Conversation(self.name, self._bot, tenant="", chat=user)
 
     async def _respond(self, arrival: Arrival, passive: PassiveReply, receipt: Receipt) -> RawResponse:
         """Acknowledge a stored message; inline, hold the request until there is something to answer."""
@@ -176,6 +190,12 @@ class WeChatPlatform:
 
     async def _say(self, passive: PassiveReply, sentence: str) -> RawResponse:
         return passive.text(sentence)
+
+    async def _say_meanwhile(self, passive: PassiveReply, message: InboundMessage, sentence: str) -> RawResponse:
+        """Say the sentence; where nothing is pushed, with the line to tap for the answer."""
+        inline = message.target["reply"] == "inline"
+        link = self._sentences.link_to_next(message.message_id) if inline else ""
+        return passive.text(compose("", sentence, link))
 
     async def _show(self, passive: PassiveReply, fetch: Callable[[], Awaitable[str]]) -> RawResponse:
         return passive.text(await fetch())

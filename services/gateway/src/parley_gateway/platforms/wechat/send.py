@@ -4,16 +4,20 @@ Source: WeChat documentation, "Send customer service message": 5 messages within
 WeChat knows no idempotency key and no way to change a message once sent.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 
 from parley_gateway.errors import DeliveryError, KeepForLaterError
-from parley_gateway.messages import OutboundPart
+from parley_gateway.messages import InboundMessage, OutboundPart
 from parley_gateway.platforms.base import SendKey
 from parley_gateway.platforms.shared import SharedValue
 from parley_gateway.platforms.wechat.api import WeChatAPI
 from parley_gateway.platforms.wechat.errcodes import MAY_NOT_PUSH, TOKEN_CODES, delivery_error
 from parley_gateway.platforms.wechat.push import PushMemory
-from parley_gateway.platforms.wechat.texts import clean
+from parley_gateway.platforms.wechat.sentences import Sentences
+from parley_gateway.platforms.wechat.texts import clean, compose
+
+log = logging.getLogger(__name__)
 
 
 class Messenger:
@@ -41,6 +45,16 @@ class Messenger:
                 await self._memory.remember_refusal()
             raise
 
+    async def show_typing(self, openid: str) -> None:
+        """Show that an answer is being written; nobody misses it where that doesn't work."""
+        body = {"touser": openid, "command": "Typing"}
+        try:
+            await self._api.post(
+                "typing", "/cgi-bin/message/custom/typing", body, delivery_error, access_token=await self._tokens.get()
+            )
+        except DeliveryError as exc:
+            log.info("no typing sign: %s", exc)
+
     async def _send(self, body: Mapping[str, object]) -> None:
         """Send once, and once more with a new access token if the first one was refused."""
         token = await self._tokens.get()
@@ -57,23 +71,51 @@ class Messenger:
         await self._api.post("send", path, body, delivery_error, access_token=token)
 
 
+PUSHED_PARTS = 5
+"""Customer-service messages that one message of the user allows."""
+
+TYPING_WITHIN_S = 30.0
+"""The typing sign is refused later than this after the user's message (WeChat documentation, "Typing status")."""
+
+
 class PushSession:
     """Pushes the answer to one message."""
 
     keeps_answers = False
+    shows_progress = False
 
-    def __init__(self, messenger: Messenger, openid: str, conversation: str) -> None:
-        """Push to one user; what can't be pushed is owed to the conversation."""
+    def __init__(
+        self, messenger: Messenger, message: InboundMessage, sentences: Sentences, *, clock: Callable[[], float]
+    ) -> None:
+        """Push to the message's sender; what can't be pushed is owed to the conversation."""
         self._messenger = messenger
-        self._openid = openid
-        self._conversation = conversation
+        self._message = message
+        self._sentences = sentences
+        self._clock = clock
+        self._openid = message.target["openid"]
+        self._conversation = message.conversation.key
 
-    async def update(self, markdown: str) -> None:
+    async def begin(self) -> None:
+        """Show the typing sign, for the 15 s that WeChat gives it or until the answer comes."""
+        if self._clock() - self._message.sent_at < TYPING_WITHIN_S:
+            await self._messenger.show_typing(self._openid)
+
+    async def update(self, text: str) -> None:
         """Show nothing: a message of WeChat can't be changed."""
 
     async def send(self, part: OutboundPart, key: SendKey) -> str:
-        """Push one part; WeChat returns no id and takes no key. Raises DeliveryError."""
-        await self._messenger.send_text(self._openid, part.text or part.fallback_text, self._conversation)
+        """Push one part; WeChat returns no id and takes no key. The fifth of many ends with a link to the rest.
+
+        Raises
+            KeepForLaterError: it is the sixth or a later part, which the user asks for.
+            DeliveryError: one of the other kinds.
+        """
+        if key.index >= PUSHED_PARTS:
+            raise KeepForLaterError(f"{key.total} parts: the rest waits for the user to go on", "rest")
+        text = part.text or part.fallback_text
+        if key.index == PUSHED_PARTS - 1 and not key.last:
+            text = compose("", text, self._sentences.link_to_rest(self._message.message_id))
+        await self._messenger.send_text(self._openid, text, self._conversation)
         return ""
 
     async def finish(self) -> None:
@@ -92,8 +134,12 @@ class InlineSession:
     """Sends nothing: the user's held or next request carries what the gateway keeps in the store."""
 
     keeps_answers = True
+    shows_progress = False
 
-    async def update(self, markdown: str) -> None:
+    async def begin(self) -> None:
+        """Show nothing: WeChat lets only verified accounts, which push, show that they are typing."""
+
+    async def update(self, text: str) -> None:
         """Show nothing: a passive reply comes in one piece."""
 
     async def send(self, part: OutboundPart, key: SendKey) -> str:

@@ -27,6 +27,7 @@ class Sentences:
     more_word: str
     show_link: str
     part_link: str
+    rest_link: str
     others_link: str
     label_format: str
 
@@ -47,6 +48,10 @@ class Sentences:
         """Return the link to the next part of an answer."""
         return menu_link(self.part_link.format(next_number, total), self.more_word, answer_id)
 
+    def link_to_rest(self, answer_id: str) -> str:
+        """Return the link from the last message that may be pushed to what is left of the answer."""
+        return menu_link(self.rest_link, self.more_word, answer_id)
+
     def label(self, question: str) -> str:
         """Return the line above a part that tells which question it answers; nothing when that isn't known."""
         return self.label_format.format(quote(question, LABEL_QUOTE)) if question else ""
@@ -63,6 +68,7 @@ CHINESE = Sentences(
     more_word="继续",
     show_link="👉 还在思考，稍后点这里查看“{}”的回答",
     part_link="👉 继续看（{}/{}）",
+    rest_link="👉 继续看",
     others_link="👉 点这里查看回答",
     label_format="「{}」",
 )
@@ -78,6 +84,7 @@ ENGLISH = Sentences(
     more_word="continue",
     show_link="👉 Still working. Tap here in a moment for the answer to “{}”",
     part_link="👉 Continue ({}/{})",
+    rest_link="👉 Continue",
     others_link="👉 Show the answer",
     label_format="[{}]",
 )

@@ -3,15 +3,18 @@
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from parley_gateway.simulators.feishu.cloud import APIError, FeishuCloud, SimulatedMessage
+from parley_gateway.simulators.feishu.cloud import FeishuCloud, SimulatedMessage
+from parley_gateway.simulators.feishu.errors import APIError
 
 _MESSAGE = "/open-apis/im/v1/messages/{message_id}"
+_CARDS = "/open-apis/cardkit/v1/cards"
 
 Call = Callable[[Request, Mapping[str, Any]], Mapping[str, Any]]
 """Does one call with the request's JSON body and returns the answer's fields besides `code` and `msg`."""
@@ -20,8 +23,7 @@ Call = Callable[[Request, Mapping[str, Any]], Mapping[str, Any]]
 def routes(cloud: FeishuCloud) -> list[Route]:
     """Return the routes of the API."""
 
-    def route(path: str, method: str, api: str, call: Call, *, needs_token: bool = True) -> Route:
-        return Route(path, _endpoint(cloud, api, call, needs_token), methods=[method])
+    route = partial(_route, cloud)
 
     def token(_: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
         value, expire = cloud.issue_token(body.get("app_id"), body.get("app_secret"))
@@ -35,6 +37,9 @@ def routes(cloud: FeishuCloud) -> list[Route]:
 
     def reply(request: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"data": _message(cloud.reply(request.path_params["message_id"], body))}
+
+    def read(request: Request, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"data": {"items": [_message(cloud.read(request.path_params["message_id"]))]}}
 
     def edit(request: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"data": _message(cloud.edit(request.path_params["message_id"], body))}
@@ -61,12 +66,45 @@ def routes(cloud: FeishuCloud) -> list[Route]:
         route("/open-apis/bot/v3/info", "GET", "info", info),
         route("/open-apis/im/v1/messages", "POST", "send", send),
         route(f"{_MESSAGE}/reply", "POST", "reply", reply),
+        route(_MESSAGE, "GET", "read", read),
         route(_MESSAGE, "PUT", "edit", edit),
         route(_MESSAGE, "PATCH", "patch", patch),
         route(_MESSAGE, "DELETE", "delete", delete),
+        *_card_routes(cloud),
         route(f"{_MESSAGE}/reactions", "POST", "react", react),
         route(f"{_MESSAGE}/reactions/{{reaction_id}}", "DELETE", "unreact", unreact),
     ]
+
+
+def _card_routes(cloud: FeishuCloud) -> list[Route]:
+    """Return the routes of CardKit."""
+    route = partial(_route, cloud)
+
+    def create_card(_: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"data": {"card_id": cloud.cardkit.create(body)}}
+
+    def card_text(request: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        cloud.cardkit.update_text(request.path_params["card_id"], request.path_params["element_id"], body)
+        return {"data": {}}
+
+    def replace_card(request: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        cloud.cardkit.replace(request.path_params["card_id"], body)
+        return {"data": {}}
+
+    def card_settings(request: Request, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        cloud.cardkit.change_settings(request.path_params["card_id"], body)
+        return {"data": {}}
+
+    return [
+        route(_CARDS, "POST", "card_create", create_card),
+        route(f"{_CARDS}/{{card_id}}", "PUT", "card_replace", replace_card),
+        route(f"{_CARDS}/{{card_id}}/settings", "PATCH", "card_settings", card_settings),
+        route(f"{_CARDS}/{{card_id}}/elements/{{element_id}}/content", "PUT", "card_text", card_text),
+    ]
+
+
+def _route(cloud: FeishuCloud, path: str, method: str, api: str, call: Call, *, needs_token: bool = True) -> Route:
+    return Route(path, _endpoint(cloud, api, call, needs_token), methods=[method])
 
 
 def _endpoint(cloud: FeishuCloud, api: str, call: Call, needs_token: bool) -> Callable[[Request], Awaitable[Response]]:

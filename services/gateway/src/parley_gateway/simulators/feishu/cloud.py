@@ -9,13 +9,14 @@ import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from parley_gateway.simulators.feishu.cardkit import CARD_BYTES, CardKit, Entity
 from parley_gateway.simulators.feishu.cards import CardError, check_card
+from parley_gateway.simulators.feishu.errors import APIError
 
 TEXT_BYTES = 150 * 1024
-CARD_BYTES = 30 * 1024
 UUID_S = 3600.0
 SAME_TOKEN_S = 1800.0
 MAX_EDITS = 20
@@ -44,16 +45,6 @@ class CloudLimits:
     token_lifetime_s: float = 7200.0
 
 
-@dataclass(eq=False)
-class APIError(Exception):
-    """An answer with a code other than 0."""
-
-    code: int
-    msg: str
-    status: int = 400
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One answer to come: an error instead of the call, or, after `lost`, a call that is done but not answered."""
@@ -77,6 +68,8 @@ class SimulatedMessage:
     thread_id: str = ""
     edits: int = 0
     deleted: bool = False
+    card_id: str = ""
+    """The entity that the message shows; empty for any other message."""
     reactions: dict[str, str] = field(default_factory=dict)
 
 
@@ -95,6 +88,7 @@ class FeishuCloud:
         self.limits = limits or CloudLimits()
         self.messages: dict[str, SimulatedMessage] = {}
         self.calls: dict[str, int] = defaultdict(int)
+        self.cardkit = CardKit(clock)
         self._clock = clock
         self._tokens: dict[str, float] = {}
         self._uuids: dict[str, tuple[str, float]] = {}
@@ -124,7 +118,19 @@ class FeishuCloud:
     def seen_in(self, chat_id: str) -> list[SimulatedMessage]:
         """Return what the bot's messages in a chat look like to its members, oldest first."""
         bot = self.app.bot_open_id
-        return [each for each in self.messages.values() if each.chat_id == chat_id and each.sender == bot]
+        seen = [each for each in self.messages.values() if each.chat_id == chat_id and each.sender == bot]
+        return [self._as_seen(each) for each in seen if not each.deleted]
+
+    def card_of(self, message: SimulatedMessage) -> Entity:
+        """Return the card entity that a message shows."""
+        return self.cardkit.entities[message.card_id]
+
+    def is_streaming(self, message: SimulatedMessage) -> bool:
+        """Tell whether a message looks as if it were still being written."""
+        return bool(message.card_id) and self.card_of(message).streaming_since is not None
+
+    def _as_seen(self, message: SimulatedMessage) -> SimulatedMessage:
+        return replace(message, content=self.card_of(message).content()) if message.card_id else message
 
     # What tests arrange.
 
@@ -192,6 +198,10 @@ class FeishuCloud:
         chat_id = receive_id if receive_id_type == "chat_id" else single_chat(receive_id)
         return self._send(chat_id, body)
 
+    def read(self, message_id: str) -> SimulatedMessage:
+        """Return any message of a chat that the bot is in."""
+        return self._existing(message_id)
+
     def patch_card(self, message_id: str, body: Mapping[str, Any]) -> None:
         """Replace the card of the bot's own message, within 14 days."""
         message = self._own(message_id)
@@ -239,13 +249,18 @@ class FeishuCloud:
         msg_type = body.get("msg_type")
         if msg_type not in ("text", "post", "interactive"):
             raise APIError(230001, "Your request contains an invalid request parameter, ext=invalid msg_type")
-        content = self._checked_content(msg_type, body.get("content"))
+        content = body.get("content")
+        card_id = _card_id(content) if msg_type == "interactive" else ""
+        content = str(content) if card_id else self._checked_content(msg_type, content)
         now = self._clock()
         if key and key in self._uuids and now - self._uuids[key][1] < UUID_S:
             return self.messages[self._uuids[key][0]]
         if not self._room(self._recent_sends[chat_id], self.limits.messages_per_chat):
             raise APIError(230020, "This operation triggers the frequency limit")
+        if card_id:
+            self.cardkit.send(card_id)
         message = self._add(chat_id, self.app.bot_open_id, msg_type, content, parent_id, thread_id)
+        message.card_id = card_id
         if key:
             self._uuids[key] = (message.message_id, now)
         return message
@@ -308,3 +323,14 @@ class FeishuCloud:
 def single_chat(open_id: str) -> str:
     """Return the id of a user's chat with the bot."""
     return f"oc_p2p_{open_id.removeprefix('ou_')}"
+
+
+def _card_id(content: Any) -> str:
+    """Return the id of the entity that a message's content names, empty when it is a card itself."""
+    try:
+        data = json.loads(content) if isinstance(content, str) else None
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(data, dict) or data.get("type") != "card" or not isinstance(data.get("data"), dict):
+        return ""
+    return str(data["data"].get("card_id", ""))

@@ -10,6 +10,7 @@ from typing import Any
 from parley_gateway.simulators.feishu.cloud import SimulatedApp, SimulatedMessage
 
 MESSAGE_EVENT = "im.message.receive_v1"
+CLICK_EVENT = "card.action.trigger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,35 @@ def message_event(
         "tenant_key": tenant,
     }
     return event(app, verification_token, MESSAGE_EVENT, {"sender": sender, "message": described})
+
+
+def button_values(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the values of a card's buttons, in the order in which they are shown."""
+    found: list[Mapping[str, Any]] = []
+    elements = list(card.get("body", {}).get("elements", ()))
+    while elements:
+        element = elements.pop(0)
+        elements[:0] = [*element.get("columns", ()), *element.get("elements", ())]
+        if element.get("tag") == "button":
+            found += [each["value"] for each in element.get("behaviors", ()) if each.get("type") == "callback"]
+    return found
+
+
+def click_event(
+    app: SimulatedApp,
+    verification_token: str,
+    message: SimulatedMessage,
+    value: Mapping[str, Any] | str,
+    *,
+    open_id: str,
+    tenant: str = "",
+) -> dict[str, Any]:
+    """Return the event that tells of a user's click on a button of a message's card."""
+    body = {
+        "operator": {"open_id": open_id, "union_id": f"on_{open_id}", "tenant_key": tenant or app.tenant_key},
+        "token": f"c-{uuid.uuid4().hex}",
+        "action": {"value": value if isinstance(value, str) else dict(value), "tag": "button"},
+        "host": "im_message",
+        "context": {"open_message_id": message.message_id, "open_chat_id": message.chat_id},
+    }
+    return event(app, verification_token, CLICK_EVENT, body)

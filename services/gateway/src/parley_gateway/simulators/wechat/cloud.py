@@ -134,6 +134,10 @@ class WeChatCloud:
         """Return what a user saw, oldest first."""
         return list(self._users[openid].seen) if openid in self._users else []
 
+    def is_typing(self, openid: str) -> bool:
+        """Tell whether a user sees that the account is typing."""
+        return self._users[openid].typing_until > self._clock()
+
     def count(self, api: str) -> int:
         """Return how often an API was called."""
         return sum(call.api == api for call in self.calls)
