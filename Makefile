@@ -22,7 +22,7 @@ run: setup ## Start the three services (and, without platform credentials, the s
 	$(BIN)/python scripts/run.py
 
 test: setup ## Run the tests; T=path narrows
-	$(BIN)/pytest $(T) -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest $(T) -m "not slow" -n 4 --dist worksteal
 
 ##@ Checks
 check: setup lint types test slow docs ## Everything that CI runs
