@@ -25,8 +25,9 @@ async def test_message_survives_a_kill_between_acknowledgement_and_answer(stack:
     stack.upstream.replies = [stream(*words("After the crash."))]
     await stack.gateway.start()
     assert await eventually(lambda: pushed(stack, "user-1")) == ["After the crash."]
+    # The card is there before the answer is, and grows into it.
     (card,) = await eventually(lambda: stack.feishu.seen_in("oc_user"))
-    assert "After the crash." in feishu_user.card_text(card)
+    await eventually(lambda: "After the crash." in feishu_user.card_text(card))
 
 
 async def test_answer_survives_a_kill_between_two_of_its_parts(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
