@@ -77,8 +77,8 @@ async def test_card_appears_with_the_first_words_and_is_complete_in_the_end(stac
     await feishu_user.say(stack, "tell me")
     await first_word.wait()
     entity = await card_with_words(stack)
-    # A tenth of a second on a machine with nothing else to do.
-    assert time.monotonic() - began < 1.5
+    # A third of a second on a machine with nothing else to do.
+    assert time.monotonic() - began < 5
     assert "stop" in buttons(entity)
     message = stack.feishu.seen_in(CHAT)[0]
     await eventually(lambda: not stack.feishu.is_streaming(message))
