@@ -247,6 +247,13 @@ async def test_replica_takes_over_the_partitions_of_a_dead_node(cluster: list[Re
             await replica.run("CLUSTER", "REPLICATE", dying)
             while (await replica.run("INFO", "replication")).get("master_link_status") != "up":
                 await asyncio.sleep(0.05)
+            # Only who knows the replica as one of the dying node's votes for it.
+            mine = await replica.run("CLUSTER", "MYID")
+            for node in cluster:
+                while f"{mine} 127.0.0.1:{replica.port}" not in (known := str(await node.run("CLUSTER", "NODES"))) or (
+                    f"slave {dying}" not in known
+                ):
+                    await asyncio.sleep(0.05)
         async with opened(f"redis+cluster://127.0.0.1:{cluster[0].port}", QUICK) as store:
             await works(store, "before")
             await cluster[1].kill()
