@@ -19,11 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from parley_common.redis_address import parse_store
 from parley_gateway.messages import Conversation, InboundMessage, MessageKind
 from parley_gateway.store.base import AcceptOutcome, StoreLimits
 from parley_gateway.store.records import QueuedMessage
 from parley_gateway.store.redis import RedisStore
-from parley_gateway.store.redis.address import parse_store
 
 from benchmarks.measuring.results import table, write
 from tests.fakes.redis_server import RedisServer, run_redis

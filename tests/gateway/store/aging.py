@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from parley_common.redis_address import parse_store
 from parley_gateway.store.base import StoreLimits
 from parley_gateway.store.redis import RedisStore
-from parley_gateway.store.redis.address import parse_store
 from parley_gateway.store.redis.store import RedisOptions
 from redis.asyncio import Redis
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from parley_common.redis_address import parse_store
 from parley_llm.limits.account import Account, Accounts
-from parley_llm.limits.address import parse_store
 from parley_llm.limits.base import Admission, Allowance, Observer, OverLimitError
 from parley_llm.limits.link import RedisLink
 from parley_llm.limits.shared import CALL_SLACK_S, SharedStore

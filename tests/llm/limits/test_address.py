@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parley_common.redis_address import StoreAddress, parse_store
 from parley_llm.config import LLMSettings
-from parley_llm.limits.address import StoreAddress, parse_store
 from pydantic import ValidationError
 
 from tests.fakes.redis_server import run_redis

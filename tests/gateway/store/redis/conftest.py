@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from parley_common.redis_address import parse_store
 from parley_gateway.store.base import StoreLimits
 from parley_gateway.store.redis import RedisStore
-from parley_gateway.store.redis.address import parse_store
 from parley_gateway.store.redis.store import RedisOptions
 
 from tests.fakes.redis_server import RedisServer, run_redis

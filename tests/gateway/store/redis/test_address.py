@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from parley_gateway.store.redis.address import StoreAddress, parse_store
+from parley_common.redis_address import StoreAddress, parse_store
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,9 @@ def open_store(
 
 def _redis(url: str, limits: StoreLimits | None, clock: Callable[[], float], wishes: StoreWishes) -> Store:
     # A gateway without Redis doesn't load its client.
+    from parley_common.redis_address import parse_store
+
     from parley_gateway.store.redis import RedisStore
-    from parley_gateway.store.redis.address import parse_store
     from parley_gateway.store.redis.calls import Copies
     from parley_gateway.store.redis.store import RedisOptions
 

@@ -6,6 +6,7 @@ Only the shape and its rules stand here; `routing` and `server` make the running
 from pathlib import Path
 from typing import Annotated, Self
 
+from parley_common.redis_address import parse_store
 from parley_common.settings import Duration, Port, Section, ServiceSection, Shutdown
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -13,7 +14,6 @@ from parley_llm.config.callers import CallerSettings, key_digest
 from parley_llm.config.models import ModelSettings
 from parley_llm.config.upstreams import UpstreamSettings
 from parley_llm.config.values import PASS_THROUGH, Alias, UpstreamName
-from parley_llm.limits.address import parse_store
 from parley_llm.upstream.proxy import is_loopback
 
 
@@ -57,7 +57,7 @@ class LLMSettings(ServiceSection):
     @classmethod
     def _usable_store(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
-            parse_store(value.get_secret_value())
+            parse_store(value.get_secret_value(), optional=True)
         return value
 
     @field_validator("upload_dir")

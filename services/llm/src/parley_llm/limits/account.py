@@ -154,7 +154,8 @@ def open_accounts(store_url: str, currency: str, observer: Observer) -> Accounts
     """Make the accounts that the settings ask for: in Redis, or of this process when the URL is empty."""
     if not store_url:
         return Accounts(observer=observer, currency=currency)
-    from parley_llm.limits.address import parse_store
+    from parley_common.redis_address import parse_store
+
     from parley_llm.limits.link import RedisLink
 
     link = RedisLink(parse_store(store_url), observer.store_up)

@@ -2,13 +2,12 @@
 
 from typing import Any
 
+from parley_common.redis_address import StoreAddress
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-
-from parley_llm.limits.address import StoreAddress
 
 CONNECT_S = 1.0
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from parley_common.redis_address import StoreAddress
 from redis.exceptions import NoScriptError, RedisError
 
-from parley_llm.limits.address import StoreAddress
 from parley_llm.limits.clients import CONNECT_S, Clients
 from parley_llm.limits.scripts import SCRIPTS
 from parley_llm.limits.shared import Command, StoreDownError

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from parley_common.redis_address import StoreAddress
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError, TryAgainError
 
 from parley_gateway.errors import StoreUnavailableError
 from parley_gateway.store.base import PARTITIONS
-from parley_gateway.store.redis.address import StoreAddress
 from parley_gateway.store.redis.calls import NO_COPIES, Call, Copies, Value, run, run_all, run_plain
 from parley_gateway.store.redis.nodes import Node, Nodes
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from parley_common.redis_address import StoreAddress
 from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -16,7 +17,6 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from parley_gateway.store.base import PARTITIONS
-from parley_gateway.store.redis.address import StoreAddress
 from parley_gateway.store.redis.keys import key
 
 CALLS = 32

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from parley_common.redis_address import StoreAddress
+
 from parley_gateway.errors import BlobTooLargeError, StoreError, StoreUnavailableError
 from parley_gateway.messages import Turn
 from parley_gateway.store import wakeups
 from parley_gateway.store.base import AcceptOutcome, ClaimedPart, Lease, QueueStats, Receipt, Store, StoreLimits
 from parley_gateway.store.records import DeadLetter, KeptAnswer, QueuedMessage
-from parley_gateway.store.redis.address import StoreAddress
 from parley_gateway.store.redis.blobs import Blobs
 from parley_gateway.store.redis.board import Board
 from parley_gateway.store.redis.cache import Cache

@@ -1,4 +1,4 @@
-"""The address of a Redis, as the option `gateway.store` writes it. Knows nothing of any client."""
+"""The address of a Redis, as the options `store` write it. Knows nothing of any client."""
 
 import re
 from dataclasses import dataclass, field
@@ -29,15 +29,16 @@ class StoreAddress:
     ca_file: str | None = None
 
 
-def parse_store(url: str) -> StoreAddress:
+def parse_store(url: str, *, optional: bool = False) -> StoreAddress:
     """Read `scheme://[user:password@]host[:port][,host…][/database]`, for Sentinel `/master[/database]`.
 
-    The password may hold any character, since it usually comes out of a file; `%` in it is written `%25`. Raises
-    ValueError, whose text never repeats the URL.
+    `optional` only words the error: whether the option may also be empty. The password may hold any character, since it
+    usually comes out of a file; `%` in it is written `%25`. Raises ValueError, whose text never repeats the URL.
     """
     match = _SCHEME.fullmatch(url.strip())
     if match is None:
-        raise ValueError(f"must begin with {SCHEMES}, such as redis://redis:6379/0")
+        empty = "be empty or " if optional else ""
+        raise ValueError(f"must {empty}begin with {SCHEMES}, such as redis://redis:6379/0")
     tls = match[1] == "rediss"
     kind: Kind = "sentinel" if match[2] == "+sentinel" else "cluster" if match[2] == "+cluster" else "single"
     login, _, rest = match[3].rpartition("@")
